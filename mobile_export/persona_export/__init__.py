@@ -1,0 +1,1 @@
+"""Export: one run becomes one bundle, with a program for each target."""

@@ -1,0 +1,1 @@
+"""The method: slots, adapter, prototypes. Pure torch; knows no files, network or data sets."""
