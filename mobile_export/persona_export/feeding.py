@@ -22,15 +22,22 @@ class Feed(StrEnum):
     CHANGE = "change"
 
 
+def _register_feeds(module: nn.Module, slot: SlotSpec) -> None:
+    """Give `module` a parameter for each tensor that a caller feeds, and no bias where none is."""
+    module.register_parameter("bias", None)
+    for suffix, shape in slot.feeds().items():
+        module.register_parameter(suffix, nn.Parameter(torch.zeros(shape)))
+
+
 class DenseEffective(nn.Module):
     """y = x·Wᵀ + b, with W and b from outside."""
 
-    def __init__(self, layer: nn.Module, slot: SlotSpec) -> None:
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, slot: SlotSpec) -> None:
         super().__init__()
-        for suffix, shape in slot.feeds().items():
-            self.register_parameter(suffix, nn.Parameter(torch.zeros(shape)))
-        if not slot.bias:
-            self.bias = None
+        _register_feeds(self, slot)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight, self.bias)
@@ -39,13 +46,13 @@ class DenseEffective(nn.Module):
 class DenseChange(nn.Module):
     """y = x·Wᵀ + b + x·dWᵀ + db, with dW and db from outside."""
 
+    weight: Tensor
+    bias: Tensor | None
+
     def __init__(self, layer: nn.Module, slot: SlotSpec) -> None:
         super().__init__()
         self.base = layer
-        for suffix, shape in slot.feeds().items():
-            self.register_parameter(suffix, nn.Parameter(torch.zeros(shape)))
-        if not slot.bias:
-            self.bias = None
+        _register_feeds(self, slot)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.base(x) + F.linear(x, self.weight, self.bias)
@@ -54,16 +61,17 @@ class DenseChange(nn.Module):
 class LowRank(nn.Module):
     """y = x·Wᵀ + (x·aᵀ)·bᵀ + bias; the bias is the whole one (effective) or a change to it."""
 
+    a: Tensor
+    b: Tensor
+    bias: Tensor | None
+
     def __init__(self, layer: nn.Module, slot: SlotSpec, *, keeps_bias: bool) -> None:
         super().__init__()
         assert isinstance(layer, nn.Linear)
         self.base = layer
-        if slot.bias and not keeps_bias:
-            self.base.bias = None
-        for suffix, shape in slot.feeds().items():
-            self.register_parameter(suffix, nn.Parameter(torch.zeros(shape)))
-        if not slot.bias:
-            self.bias = None
+        if not keeps_bias:
+            self.base.register_parameter("bias", None)
+        _register_feeds(self, slot)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.base(x) + F.linear(F.linear(x, self.a), self.b)
@@ -73,13 +81,15 @@ class LowRank(nn.Module):
 class Affine(nn.Module):
     """y = layer(x)·scale + shift a channel; `offset` is 1 where the scale is a change to 1."""
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, layer: nn.Module, slot: SlotSpec, *, offset: float) -> None:
         super().__init__()
         self.base = layer
         self.offset = offset
         self.channels_last = isinstance(layer, nn.Linear | nn.LayerNorm)
-        for suffix, shape in slot.feeds().items():
-            self.register_parameter(suffix, nn.Parameter(torch.zeros(shape)))
+        _register_feeds(self, slot)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.base(x)
@@ -96,7 +106,7 @@ def _fed_layer(layer: nn.Module, slot: SlotSpec, feed: Feed) -> nn.Module:
     change = feed is Feed.CHANGE
     match slot.kind:
         case SlotKind.DENSE:
-            return DenseChange(layer, slot) if change else DenseEffective(layer, slot)
+            return DenseChange(layer, slot) if change else DenseEffective(slot)
         case SlotKind.LOW_RANK:
             return LowRank(layer, slot, keeps_bias=change)
         case SlotKind.AFFINE:

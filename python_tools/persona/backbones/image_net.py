@@ -14,9 +14,7 @@ class _Trunk(nn.Module):
     def __init__(self, channels: int, size: int, width: int) -> None:
         super().__init__()
         self.first = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), nn.ReLU())
-        self.second = nn.Sequential(
-            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.ReLU()
-        )
+        self.second = nn.Sequential(nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.ReLU())
         self.third = nn.Sequential(
             nn.Conv2d(2 * width, 2 * width, 3, padding=1), nn.ReLU(), nn.Flatten()
         )
@@ -31,6 +29,7 @@ class ImageNet(Backbone):
     """Three 3×3 convolutions and two linear layers, for images from 8×8."""
 
     task = "classification"
+    trunk: _Trunk
 
     def __init__(
         self, channels: int = 1, size: int = 8, classes: int = 10, width: int = 32, hidden: int = 32

@@ -1,1 +1,4 @@
-"""The contract: edit file, manifest, observation, measurement. NumPy only; mirrored in Kotlin and Swift."""
+"""The contract: edit file, manifest, observation, measurement. NumPy only.
+
+Kotlin and Swift mirror it; `tests/conformance/` holds the cases that all of them read.
+"""
