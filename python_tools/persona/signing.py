@@ -5,15 +5,22 @@ P-256 with SHA-256 and DER signatures is what Android's and iOS's own libraries 
 
 import base64
 import hashlib
+import json
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from persona.formats import schema
+from persona.formats.strict_json import strict_json
 from persona.formats.verify import Signature
+
+_DER = serialization.Encoding.DER
+_SPKI = serialization.PublicFormat.SubjectPublicKeyInfo
 
 
 class SigningKeyError(ValueError):
@@ -30,9 +37,7 @@ class SigningKey:
 
     def __init__(self, private: ec.EllipticCurvePrivateKey) -> None:
         self._private = private
-        self.public = private.public_key().public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
+        self.public = private.public_key().public_bytes(_DER, _SPKI)
         self.id = key_id(self.public)
 
     @classmethod
@@ -72,10 +77,7 @@ class PublicKeys:
     def __init__(self, public_keys: Iterable[bytes]) -> None:
         self._keys: dict[str, ec.EllipticCurvePublicKey] = {}
         for der in public_keys:
-            key = serialization.load_der_public_key(der)
-            if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
-                raise SigningKeyError(f"key {key_id(der)} is not an ECDSA P-256 public key")
-            self._keys[key_id(der)] = key
+            self._keys[key_id(der)] = _public_key(der)
 
     def knows(self, key: str) -> bool:
         """Whether the ring has a key with this id."""
@@ -90,11 +92,58 @@ class PublicKeys:
         return True
 
 
+def _public_key(der: bytes) -> ec.EllipticCurvePublicKey:
+    """Read a key in the one encoding that has an id: uncompressed point, 91 bytes."""
+    try:
+        key = serialization.load_der_public_key(der)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise SigningKeyError(f"key {key_id(der)} is not a public key in DER: {error}") from None
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
+        raise SigningKeyError(f"key {key_id(der)} is not an ECDSA P-256 public key")
+    if key.public_bytes(_DER, _SPKI) != der:
+        raise SigningKeyError(f"key {key_id(der)} must hold its point uncompressed, in DER")
+    return key
+
+
+def read_signature(key: str, text: str) -> Signature:
+    """The signature in the headers `Persona-Key-Id` and `Persona-Signature`.
+
+    Text that is not canonical base64 becomes the empty signature, which no key verifies: so
+    verification reports it in its place, after an unknown key.
+    """
+    try:
+        return Signature(key, from_text(text))
+    except ValueError:
+        return Signature(key, b"")
+
+
+def encode_signature(signature: Signature) -> bytes:
+    """A signature as it is stored beside its file: JSON with `key_id` and `signature`."""
+    document = {"key_id": signature.key_id, "signature": to_text(signature.der)}
+    return (json.dumps(document) + "\n").encode()
+
+
+def decode_signature(data: bytes) -> Signature:
+    """The reverse of `encode_signature`. Raises ValueError when the JSON is not such."""
+    document = strict_json(data.decode("utf-8"))
+    stored = schema.decode(_StoredSignature, document, "signature")
+    return read_signature(stored.key_id, stored.signature)
+
+
+@dataclass(frozen=True)
+class _StoredSignature:
+    key_id: str
+    signature: str
+
+
 def to_text(data: bytes) -> str:
     """Base64, as signatures and keys stand in headers and JSON."""
     return base64.b64encode(data).decode("ascii")
 
 
 def from_text(text: str) -> bytes:
-    """The reverse of `to_text`. Raises ValueError when the text is not base64."""
-    return base64.b64decode(text, validate=True)
+    """The reverse of `to_text`. Raises ValueError when the text is not canonical base64."""
+    data = base64.b64decode(text, validate=True)
+    if to_text(data) != text:
+        raise ValueError(f"{text!r:.40} is not canonical base64")
+    return data

@@ -6,6 +6,7 @@ languages give the same verdict. `docs/edit-format.md` specifies both.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -14,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persona.formats.errors import Code, FormatError
-from persona.formats.strict_json import RepeatedKeyError, strict_json
+from persona.formats.strict_json import MAX_WHOLE, RepeatedKeyError, strict_json
 
 MAX_HEADER_BYTES = 65_536
 """Longest header that a reader accepts; an edit of a hundred slots needs a tenth of it."""
 
-MAX_WHOLE = 2**53 - 1
-"""Largest whole number in a header: what every language's JSON reader holds exactly."""
+MAX_DIMENSIONS = 8
+"""Longest shape of a tensor."""
 
 DTYPE_BYTES = {
     "BOOL": 1,
@@ -81,9 +82,11 @@ def encode(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> 
     return len(text).to_bytes(8, "little") + text + b"".join(chunks)
 
 
-def decode(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+def decode(
+    data: bytes, max_header_bytes: int = MAX_HEADER_BYTES
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read tensors and metadata. Raises FormatError with a `container.*` code."""
-    header, start = _header(data)
+    header, start = _header(data, max_header_bytes)
     metadata = _metadata(header.pop("__metadata__", {}))
     entries = {name: _entry(name, fields) for name, fields in header.items()}
     _check_layout(entries, len(data) - start)
@@ -94,16 +97,16 @@ def decode(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 
-def _header(data: bytes) -> tuple[dict[str, Any], int]:
+def _header(data: bytes, max_header_bytes: int) -> tuple[dict[str, Any], int]:
     if len(data) < 8:
         raise FormatError(
             Code.CONTAINER_TRUNCATED, f"expected 8 bytes of header length, got {len(data)} bytes"
         )
     length = int.from_bytes(data[:8], "little")
-    if length > MAX_HEADER_BYTES:
+    if length > max_header_bytes:
         raise FormatError(
             Code.CONTAINER_HEADER_TOO_LONG,
-            f"the header says it has {length} bytes; at most {MAX_HEADER_BYTES} are allowed",
+            f"the header says it has {length} bytes; at most {max_header_bytes} are allowed",
         )
     if 8 + length > len(data):
         raise FormatError(
@@ -114,10 +117,10 @@ def _header(data: bytes) -> tuple[dict[str, Any], int]:
     if not text.startswith(b"{"):
         _invalid("the header must be a JSON object and begin with '{'")
     try:
-        return strict_json(text.decode("utf-8").rstrip(" "), whole_numbers_only=True), 8 + length
+        return strict_json(text.decode("utf-8"), whole_numbers_only=True), 8 + length
     except RepeatedKeyError as error:
         raise FormatError(Code.CONTAINER_DUPLICATE_KEY, str(error)) from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         _invalid(f"the header is not JSON in UTF-8: {error}")
 
 
@@ -132,10 +135,8 @@ def _metadata(value: Any) -> dict[str, str]:
 
 
 def _whole_numbers(name: str, field: str, value: Any) -> tuple[int, ...]:
-    if not isinstance(value, list) or not all(
-        type(v) is int and 0 <= v <= MAX_WHOLE for v in value
-    ):
-        _invalid(f"{field} of {name!r} must be a list of whole numbers, got {value!r}")
+    if not isinstance(value, list) or not all(type(v) is int for v in value):
+        _invalid(f"{field} of {name!r} must be a list of whole numbers, got {value!r:.80}")
     return tuple(value)
 
 
@@ -144,20 +145,21 @@ def _entry(name: str, fields: Any) -> tuple[str, tuple[int, ...], int, int]:
         _invalid(f"{name!r} must have exactly dtype, shape and data_offsets")
     dtype = fields["dtype"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
-        _invalid(f"dtype of {name!r} is {dtype!r}; known are {', '.join(DTYPE_BYTES)}")
+        _invalid(f"dtype of {name!r} is {dtype!r:.80}; known are {', '.join(DTYPE_BYTES)}")
     shape = _whole_numbers(name, "shape", fields["shape"])
+    if len(shape) > MAX_DIMENSIONS:
+        _invalid(f"shape of {name!r} has {len(shape)} dimensions, at most {MAX_DIMENSIONS}")
     offsets = _whole_numbers(name, "data_offsets", fields["data_offsets"])
     if len(offsets) != 2 or offsets[0] > offsets[1]:
-        _invalid(f"data_offsets of {name!r} must be [begin, end], got {list(offsets)}")
+        _invalid(f"data_offsets of {name!r} must be [begin, end], got {list(offsets[:3])}")
     return dtype, shape, offsets[0], offsets[1]
 
 
 def _check_layout(entries: Mapping[str, tuple[str, tuple[int, ...], int, int]], size: int) -> None:
     for name, (dtype, shape, begin, end) in sorted(entries.items(), key=lambda e: e[0].encode()):
-        wanted = DTYPE_BYTES[dtype]
-        for dimension in shape:
-            wanted *= dimension
-        if wanted != end - begin:
+        nonzero = DTYPE_BYTES[dtype] * math.prod(dimension or 1 for dimension in shape)
+        wanted = 0 if 0 in shape else nonzero
+        if wanted != end - begin or nonzero > MAX_WHOLE:
             raise FormatError(
                 Code.CONTAINER_SIZE_MISMATCH,
                 f"{name!r} of type {dtype} and shape {list(shape)} needs {wanted} bytes, "

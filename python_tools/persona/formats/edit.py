@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from persona.formats import container
 from persona.formats.errors import Code, FormatError
 from persona.formats.slots import Array, SlotSpec
+from persona.formats.strict_json import MAX_WHOLE
 
 EDIT_FORMAT = "persona.edit/1"
 MEDIA_TYPE = "application/vnd.persona.edit+safetensors"
@@ -65,7 +66,8 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 def format_time(moment: datetime) -> str:
     """RFC 3339 in UTC with whole seconds, the only spelling that the contract allows."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    whole = moment.astimezone(UTC).replace(microsecond=0, tzinfo=None)
+    return f"{whole.isoformat()}Z"
 
 
 def parse_time(text: str) -> datetime:
@@ -77,8 +79,8 @@ def parse_time(text: str) -> datetime:
 
 def parse_whole(text: str) -> int:
     """A decimal whole number below 2**53 without sign or leading zero. Raises ValueError."""
-    if not _WHOLE.fullmatch(text) or int(text) > container.MAX_WHOLE:
-        raise ValueError(f"{text!r} is not a whole number up to {container.MAX_WHOLE}")
+    if not _WHOLE.fullmatch(text) or int(text) > MAX_WHOLE:
+        raise ValueError(f"{text!r} is not a whole number up to {MAX_WHOLE}")
     return int(text)
 
 

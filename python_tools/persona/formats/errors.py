@@ -52,6 +52,7 @@ class Code(StrEnum):
     BUNDLE_SIGNATURE = "bundle.bad_signature"
     BUNDLE_UNKNOWN_KEY = "bundle.unknown_key"
     BUNDLE_MANIFEST = "bundle.manifest_invalid"
+    BUNDLE_TENSORS = "bundle.tensors_invalid"
     BUNDLE_GOLDEN = "bundle.golden_mismatch"
 
     OBSERVATION_INVALID = "observation.invalid"

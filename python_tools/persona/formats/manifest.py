@@ -1,24 +1,29 @@
 """The bundle manifest `persona.bundle/1`: what an app ships, file by file, and how to use it."""
 
+import base64
 import hashlib
 import json
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from persona.formats import schema
 from persona.formats.errors import Code, FormatError
 from persona.formats.observation import ObservationSpec
-from persona.formats.slots import SlotSpec
+from persona.formats.slots import SlotKind, SlotSpec
 from persona.formats.strict_json import strict_json
+from persona.formats.verify import KeyRing, Signature
 
 BUNDLE_FORMAT = "persona.bundle/1"
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_LARGEST = (2.0 - 2.0**-23) * 2.0**127
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,12 @@ class Port:
     dtype: Literal["float32", "int64"]
     shape: tuple[int, ...]
     free: tuple[Dimension, ...] = ()
+
+    def __post_init__(self) -> None:
+        if any(size < 1 and size != -1 for size in self.shape):
+            raise ValueError(f"sizes must be 1 or more, or -1, got shape {list(self.shape)}")
+        if self.shape.count(-1) != len(self.free):
+            raise ValueError(f"shape {list(self.shape)} needs as many free dimensions as it has -1")
 
 
 @dataclass(frozen=True)
@@ -87,6 +98,10 @@ class File:
     size: int
     sha256: str
 
+    def __post_init__(self) -> None:
+        if self.size < 0 or not _DIGEST.fullmatch(self.sha256):
+            raise ValueError("expected a size of 0 or more and a sha256 in lower-case hex")
+
 
 @dataclass(frozen=True)
 class EditKey:
@@ -94,6 +109,14 @@ class EditKey:
 
     id: str
     public_key: str
+
+    def __post_init__(self) -> None:
+        key = base64.b64decode(self.public_key, validate=True)
+        if base64.b64encode(key).decode() != self.public_key:
+            raise ValueError("public_key is not canonical base64")
+        wanted = hashlib.sha256(key).hexdigest()[:16]
+        if self.id != wanted:
+            raise ValueError(f"the id of this public_key is {wanted!r}, not {self.id!r}")
 
 
 @dataclass(frozen=True)
@@ -130,16 +153,39 @@ class Manifest:
         names = [s.name for s in self.slots]
         if len(set(names)) != len(names) or not names:
             raise ValueError(f"slots must be one or more with different names, got {names}")
-        for name in names:
-            if not _NAME.fullmatch(name) or name == "probe" or name.startswith("probe."):
-                raise ValueError(f"{name!r} cannot name a slot")
+        for slot in self.slots:
+            _check_slot(slot)
         for path in self.files:
-            pure = PurePosixPath(path)
-            if pure.is_absolute() or ".." in pure.parts or path != str(pure) or "\\" in path:
+            if not _PATH.fullmatch(path) or path in (MANIFEST, SIGNATURE):
                 raise ValueError(f"file {path!r} must be a plain path inside the bundle")
         for needed in (self.base, self.prototypes, self.golden):
             if needed not in self.files:
                 raise ValueError(f"{needed!r} is not among the files")
+        targets = [p.target for p in self.programs]
+        if len(set(targets)) != len(targets):
+            raise ValueError(f"programs must have different targets, got {targets}")
+        for program in self.programs:
+            self._check_program(program)
+        if self.prototype_count < 0 or self.max_edit_bytes < 1 or self.max_observation_bytes < 1:
+            raise ValueError("prototype_count must be 0 or more, limits in bytes 1 or more")
+
+    def _check_program(self, program: Program) -> None:
+        for path in (program.path, program.observe_path):
+            if path is not None and not any(
+                f == path or f.startswith(f"{path}/") for f in self.files
+            ):
+                raise ValueError(f"program {program.target!r}: {path!r} is not among the files")
+        shapes = {f"{s.name}.{x}": shape for s in self.slots for x, shape in s.feeds().items()}
+        for feed in program.feeds:
+            if feed.tensor not in shapes:
+                raise ValueError(
+                    f"program {program.target!r} feeds {feed.tensor!r}, which is of no slot"
+                )
+            if math.prod(feed.shape) != math.prod(shapes[feed.tensor]):
+                raise ValueError(
+                    f"program {program.target!r} feeds {feed.tensor!r} with shape "
+                    f"{list(feed.shape)}; the slot has {list(shapes[feed.tensor])}"
+                )
 
     def program(self, target: str) -> Program:
         """The program for a target. Raises LookupError naming those there are."""
@@ -148,6 +194,21 @@ class Manifest:
                 return program
         there = ", ".join(p.target for p in self.programs)
         raise LookupError(f"the bundle has no program for {target!r}; it has: {there}")
+
+
+def _check_slot(slot: SlotSpec) -> None:
+    """Whether a slot's numbers fit its kind; see `SlotSpec`."""
+    if not _NAME.fullmatch(slot.name) or slot.name == "probe" or slot.name.startswith("probe."):
+        raise ValueError(f"{slot.name!r} cannot name a slot")
+    affine, low_rank = slot.kind is SlotKind.AFFINE, slot.kind is SlotKind.LOW_RANK
+    if slot.out < 1 or (slot.in_ != 0 if affine else slot.in_ < 1):
+        raise ValueError(f"slot {slot.name!r}: out and in must be 1 or more; affine: in is 0")
+    if slot.rank < 1 if low_rank else slot.rank != 0:
+        raise ValueError(f"slot {slot.name!r}: rank must be 1 or more where low-rank, else 0")
+    if affine and slot.bias:
+        raise ValueError(f"slot {slot.name!r}: an affine slot has a shift and no bias")
+    if not 0 < slot.bound <= _LARGEST or not 0 <= slot.bias_bound <= _LARGEST:
+        raise ValueError(f"slot {slot.name!r}: bounds must be above 0 and fit binary32")
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -159,7 +220,7 @@ def decode_manifest(data: bytes) -> Manifest:
     """Read `manifest.json`. Raises FormatError `bundle.manifest_invalid` naming the field."""
     try:
         return schema.decode(Manifest, strict_json(data.decode("utf-8")), "manifest")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise FormatError(Code.BUNDLE_MANIFEST, f"{MANIFEST}: {error}") from None
 
 
@@ -168,23 +229,37 @@ def digest(manifest: bytes) -> str:
     return hashlib.sha256(manifest).hexdigest()
 
 
+def verify_manifest(data: bytes, signature: Signature, keys: KeyRing) -> Manifest:
+    """Check the signature over `manifest.json`, then read it. Raises FormatError."""
+    if not keys.knows(signature.key_id):
+        raise FormatError(
+            Code.BUNDLE_UNKNOWN_KEY,
+            f"the bundle is signed with key {signature.key_id!r}, which this app does not trust",
+        )
+    if not keys.verifies(signature.key_id, signature.der, data):
+        raise FormatError(
+            Code.BUNDLE_SIGNATURE,
+            f"the signature by key {signature.key_id!r} does not match {MANIFEST}; "
+            "copy the bundle again",
+        )
+    return decode_manifest(data)
+
+
 def check_files(manifest: Manifest, found: Mapping[str, File]) -> None:
     """Compare the bundle's files (all but manifest and signature) with the manifest."""
+    missing = sorted(set(manifest.files) - set(found))
+    if missing:
+        raise FormatError(
+            Code.BUNDLE_FILE_MISSING,
+            f"{', '.join(missing)} is missing; copy or export the bundle again",
+        )
     for path, wanted in manifest.files.items():
-        if path not in found:
-            raise FormatError(
-                Code.BUNDLE_FILE_MISSING, f"{path} is missing; copy or export the bundle again"
-            )
         if found[path] != wanted:
             raise FormatError(
                 Code.BUNDLE_FILE_CHANGED,
                 f"{path} must have {wanted.size} bytes with sha256 {wanted.sha256[:12]}…, got "
                 f"{found[path].size} with {found[path].sha256[:12]}…; copy the bundle again",
             )
-    _check_unlisted(manifest, found)
-
-
-def _check_unlisted(manifest: Manifest, found: Iterable[str]) -> None:
     unlisted = sorted(set(found) - set(manifest.files))
     if unlisted:
         raise FormatError(

@@ -4,7 +4,6 @@ Either the ids of the window's items, or statistics pooled over the window on th
 samples never leave it. JSON for people, safetensors for phones; both say the same.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persona.formats import container, schema
+from persona.formats.edit import parse_whole
 from persona.formats.errors import Code, FormatError
 from persona.formats.slots import Array
 from persona.formats.strict_json import strict_json
@@ -37,6 +37,13 @@ class PooledSpec:
     max_count: int
     training_mass: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        _check_limits(self.min_count, self.max_count)
+        if self.features < 1 or self.classes < 1:
+            raise ValueError("features and classes must be 1 or more")
+        if len(self.training_mass) != self.classes or min(self.training_mass) <= 0:
+            raise ValueError(f"training_mass must be {self.classes} numbers above 0")
+
     @property
     def width(self) -> int:
         """Length of the observation as one vector."""
@@ -52,6 +59,11 @@ class ItemsSpec:
     min_count: int
     max_count: int
 
+    def __post_init__(self) -> None:
+        _check_limits(self.min_count, self.max_count)
+        if self.vocabulary < 1:
+            raise ValueError("vocabulary must be 1 or more")
+
     @property
     def width(self) -> int:
         """Length of the observation as one vector: a share for each item id, 0 unused."""
@@ -59,6 +71,11 @@ class ItemsSpec:
 
 
 ObservationSpec = PooledSpec | ItemsSpec
+
+
+def _check_limits(min_count: int, max_count: int) -> None:
+    if not 1 <= min_count <= max_count:
+        raise ValueError(f"expected 1 <= min_count <= max_count, got {min_count} and {max_count}")
 
 
 @dataclass(frozen=True)
@@ -110,10 +127,23 @@ def observation_vector(spec: ObservationSpec, observation: Observation) -> Array
 
 def pool(spec: PooledSpec, features: Array, posterior: Array) -> PooledObservation:
     """Pool features [n, F] and class posteriors [n, C] of a window."""
-    if len(features) < spec.min_count:
+    _check_count(spec, len(features))
+    shapes = ((len(features), spec.features), (len(features), spec.classes))
+    if (features.shape, posterior.shape) != shapes:
         raise FormatError(
-            Code.OBSERVATION_EMPTY,
-            f"a window of {len(features)} samples; at least {spec.min_count} are needed",
+            Code.OBSERVATION_WIDTH,
+            f"features and posterior must have shapes {shapes[0]} and {shapes[1]}, "
+            f"got {features.shape} and {posterior.shape}; are they from this bundle's program?",
+        )
+    for name, array in (("features", features), ("posterior", posterior)):
+        if not np.isfinite(array).all():
+            raise FormatError(
+                Code.OBSERVATION_NOT_FINITE, f"{name} hold NaN or infinity; check the inputs"
+            )
+    if posterior.min() < 0 or not posterior.any(axis=1).all():
+        raise FormatError(
+            Code.OBSERVATION_INVALID,
+            "each sample's posterior must be 0 or more, and above 0 for a class; apply softmax",
         )
     x, p = features.astype(np.float64), posterior.astype(np.float64)
     mass = p.mean(axis=0)
@@ -187,12 +217,13 @@ def check_observation(spec: ObservationSpec, observation: Observation) -> None:
 def _check_count(spec: ObservationSpec, count: int) -> None:
     if count < spec.min_count:
         raise FormatError(
-            Code.OBSERVATION_EMPTY, f"the window has {count} samples, at least {spec.min_count}"
+            Code.OBSERVATION_EMPTY,
+            f"the window has {count} samples, at least {spec.min_count} are needed",
         )
     if count > spec.max_count:
         raise FormatError(
             Code.OBSERVATION_TOO_LONG,
-            f"the window has {count} samples, at most {spec.max_count}; send the newest",
+            f"the window has {count} samples, at most {spec.max_count} fit; send the newest",
         )
 
 
@@ -239,7 +270,8 @@ def from_json(spec: ObservationSpec, value: Any) -> Envelope:
         if isinstance(document, _ItemsDocument):
             observation: Observation = ItemsObservation(np.array(document.items, np.int64))
         else:
-            arrays = {n: np.array(getattr(document, n), np.float32) for n in _POOLED}
+            with np.errstate(over="ignore"):
+                arrays = {n: np.array(getattr(document, n), np.float32) for n in _POOLED}
             observation = PooledObservation(count=document.count, **arrays)
     except (schema.SchemaError, OverflowError) as error:
         raise FormatError(Code.OBSERVATION_INVALID, str(error)) from None
@@ -256,7 +288,7 @@ def parse_json(spec: ObservationSpec, text: bytes) -> Envelope:
     """Read and check the JSON form from bytes."""
     try:
         value = strict_json(text.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise FormatError(Code.OBSERVATION_INVALID, f"not JSON: {error}") from None
     return from_json(spec, value)
 
@@ -282,22 +314,31 @@ def from_safetensors(spec: ObservationSpec, data: bytes) -> Envelope:
     """Read and check the safetensors form. Raises FormatError."""
     tensors, metadata = container.decode(data)
     _check_format(metadata.get("format"))
+    forms = {
+        "items": (("items",), ("format", "bundle", "kind")),
+        "pooled": (_POOLED, ("format", "bundle", "kind", "count")),
+    }
     kind = metadata.get("kind", "")
-    fields: Mapping[str, tuple[str, ...]] = {"items": ("items",), "pooled": _POOLED}
-    if set(tensors) != set(fields.get(kind, ())) or "bundle" not in metadata:
+    names, keys = forms.get(kind, ((), ()))
+    if kind not in forms or set(tensors) != set(names) or set(metadata) != set(keys):
         raise FormatError(
             Code.OBSERVATION_INVALID,
-            f"kind {kind!r} with tensors {sorted(tensors)} is not an observation",
+            f"kind {kind!r} with tensors {sorted(tensors)} and metadata {sorted(metadata)} is not "
+            "an observation",
         )
     if kind == "items":
-        array = _typed(tensors["items"], "I64")
-        observation: Observation = ItemsObservation(array.reshape(-1).astype(np.int64))
+        items = _typed(tensors["items"], "I64")
+        if items.ndim != 1:
+            raise FormatError(
+                Code.OBSERVATION_INVALID, f"items must be a list, got shape {list(items.shape)}"
+            )
+        observation: Observation = ItemsObservation(items)
     else:
-        count = metadata.get("count", "")
-        if not count.isascii() or not count.isdigit() or len(count) > 9:
-            raise FormatError(Code.OBSERVATION_INVALID, f"count must be a number, got {count!r}")
-        arrays = {n: _typed(tensors[n], "F32") for n in _POOLED}
-        observation = PooledObservation(count=int(count), **arrays)
+        try:
+            count = parse_whole(metadata["count"])
+        except ValueError as error:
+            raise FormatError(Code.OBSERVATION_INVALID, f"count: {error}") from None
+        observation = PooledObservation(count, **{n: _typed(tensors[n], "F32") for n in _POOLED})
     check_observation(spec, observation)
     return Envelope(metadata["bundle"], observation)
 

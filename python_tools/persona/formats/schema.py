@@ -71,7 +71,7 @@ def _decode_union(choices: tuple[Any, ...], value: Any, path: str) -> Any:
         return _decode(choices[0], value, path)
     tags = {typing.get_args(typing.get_type_hints(c)["kind"])[0]: c for c in choices}
     tag = value.get("kind") if isinstance(value, dict) else None
-    if tag not in tags:
+    if not isinstance(tag, str) or tag not in tags:
         raise SchemaError(f"{path}.kind: expected one of {sorted(tags)}, got {tag!r}")
     return _decode(tags[tag], value, path)
 
@@ -105,7 +105,7 @@ def _decode_plain(kind: Any, value: Any, path: str) -> Any:
         except ValueError:
             names = [k.value for k in kind]
             raise SchemaError(f"{path}: expected one of {names}, got {value!r}") from None
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) < 2**1023:
         value = float(value)
     if type(value) is not kind:
         raise SchemaError(f"{path}: expected {kind.__name__}, got {_name(value)}")

@@ -24,7 +24,7 @@ import numpy as np
 from persona.formats import container
 from persona.formats.edit import EDIT_FORMAT, PROBE, Edit, EditInfo, format_time, parse_info
 from persona.formats.errors import Code, FormatError
-from persona.formats.slots import SUFFIXES, Array, SlotSpec
+from persona.formats.slots import SUFFIXES, Array, SlotKind, SlotSpec
 
 CLOCK_SKEW = timedelta(minutes=5)
 """How far a phone's clock may lag behind the cloud's."""
@@ -133,7 +133,7 @@ def _check_time(info: EditInfo, now: datetime) -> None:
             Code.EXPIRED,
             f"expired at {format_time(info.expires_at)}, it is {format_time(now)}; ask again",
         )
-    if info.issued_at > now + CLOCK_SKEW:
+    if info.issued_at - now > CLOCK_SKEW:
         raise FormatError(
             Code.FROM_FUTURE,
             f"issued at {format_time(info.issued_at)}, but it is {format_time(now)} here; "
@@ -211,6 +211,27 @@ def _values(
     return Edit(info, values, probe)
 
 
+def changes_nothing(
+    slots: tuple[SlotSpec, ...], prototype: Mapping[str, Array], edit: Mapping[str, Array]
+) -> bool:
+    """Whether base + prototype + edit is the base: `zero` of `check_probe`.
+
+    Sums are 0, and in each low-rank product one of the two factors is.
+    """
+    for slot in slots:
+        for suffix in slot.tensors():
+            name = f"{slot.name}.{suffix}"
+            if suffix in ("a", "b"):
+                continue
+            if (prototype[name] + edit[name]).any():
+                return False
+        if slot.kind is SlotKind.LOW_RANK:
+            a, b = f"{slot.name}.a", f"{slot.name}.b"
+            if any(part[a].any() and part[b].any() for part in (prototype, edit)):
+                return False
+    return True
+
+
 def check_probe(expected: Array, output: Array, base: Array, tolerance: float, zero: bool) -> None:
     """After the swap: does the edited program do what the cloud computed for this very edit?
 
@@ -218,6 +239,12 @@ def check_probe(expected: Array, output: Array, base: Array, tolerance: float, z
     program, and from the program without an edit. `zero`: prototype and edit change nothing.
     tolerance: largest difference, relative to max(1, largest magnitude of `expected`).
     """
+    if output.shape != expected.shape:
+        raise FormatError(
+            Code.PROBE_MISMATCH,
+            f"the edited program answers with shape {list(output.shape)}, the cloud computed "
+            f"{list(expected.shape)}. The edit is taken back",
+        )
     scale = max(1.0, float(np.abs(expected).max(initial=0.0)))
     difference = float(np.abs(expected - output).max(initial=0.0))
     if not difference <= tolerance * scale:

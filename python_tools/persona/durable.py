@@ -1,0 +1,72 @@
+"""Files and folders that are there whole or not at all, also after Ctrl-C or a power cut."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class PlaceError(OSError):
+    """A path that cannot be written to; the message says why and what to do."""
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Replace `path` by `data`: a reader sees the old bytes or the new, never a mixture."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(mode)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+
+
+def check_place(out: Path) -> None:
+    """Whether a new folder can be made at `out`. Raises PlaceError before any work is done."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise PlaceError(f"{out} exists already; choose another place or remove it first")
+    parent = out.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise PlaceError(f"no permission to write in {parent}; choose another place for {out.name}")
+
+
+@contextmanager
+def staged_folder(out: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes `out` when all is done, and vanishes otherwise."""
+    check_place(out)
+    try:
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(dir=out.absolute().parent, prefix=f".{out.name}.partial-"))
+    except OSError as error:
+        raise PlaceError(f"cannot write beside {out}: {error.strerror}") from None
+    try:
+        yield staging
+        for path in staging.rglob("*"):
+            if path.is_file():
+                _sync(path)
+        staging.chmod(0o755)
+        if out.exists():
+            out.rmdir()
+        staging.rename(out)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    _sync(out.absolute().parent)

@@ -1,0 +1,94 @@
+"""Making edits: observations become signed edit files. The cloud and `persona edit make` use it."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import torch
+
+from persona.bundles import Bundle
+from persona.formats.edit import EditInfo, encode_edit, quantise
+from persona.formats.observation import Observation
+from persona.formats.slots import Array
+from persona.formats.verify import Signature
+from persona.runs import Run
+from persona.training.devices import encoder_input
+
+
+class OtherModelError(ValueError):
+    """A bundle that was not exported from this run."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One device's wish: its observation, and the sequence number that its edit shall have."""
+
+    device: str
+    sequence: int
+    observation: Observation
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A signed edit, and the latent that may be kept for refining prototypes."""
+
+    data: bytes
+    signature: Signature
+    info: EditInfo
+    latent: Array
+
+
+class Issuer:
+    """Answers observations with signed edits for one bundle. Safe to call from several threads."""
+
+    def __init__(self, run: Run, bundle: Bundle, lifetime: timedelta = timedelta(days=7)) -> None:
+        if bundle.manifest.model != run.model:
+            raise OtherModelError(
+                f"{bundle.path} was exported from {bundle.manifest.model}, {run.path} is "
+                f"{run.model}; export this run again with `persona export`"
+            )
+        self.run, self.bundle, self.lifetime = run, bundle, lifetime
+        self.key = run.edit_key()
+        self._personaliser = run.personaliser()
+        self._lock = threading.Lock()
+        self._probe_inputs = tuple(
+            torch.from_numpy(bundle.golden.inputs[0][port.name].copy())
+            for port in bundle.manifest.inputs
+        )
+
+    def issue(self, requests: Sequence[Request], now: datetime | None = None) -> list[Issued]:
+        """One forward for all requests; the answers in the same order."""
+        issued_at = (now or datetime.now(UTC)).replace(microsecond=0)
+        manifest = self.bundle.manifest
+        rows = [encoder_input(manifest.observation, r.observation) for r in requests]
+        with self._lock, torch.inference_mode():
+            made = self._personaliser(torch.from_numpy(np.stack(rows)))
+            edit = {name: value.numpy() for name, value in made.edit.items()}
+            rounded = [
+                quantise(manifest.slots, {name: value[i] for name, value in edit.items()})
+                for i in range(len(requests))
+            ]
+            as_sent = {
+                name: torch.from_numpy(np.stack([r[name] for r in rounded]).astype(np.float32))
+                for name in edit
+            }
+            probes = self._personaliser.probe(
+                self.run.backbone, made.prototype, as_sent, self._probe_inputs
+            ).numpy()
+        answers = []
+        for i, request in enumerate(requests):
+            info = EditInfo(
+                model=manifest.model,
+                bundle=self.bundle.digest,
+                device=request.device,
+                sequence=request.sequence,
+                prototype=int(made.prototype[i]),
+                issued_at=issued_at,
+                expires_at=issued_at + self.lifetime,
+            )
+            data = encode_edit(info, rounded[i], probes[i])
+            latent = made.codes[i].flatten().numpy()
+            answers.append(Issued(data, self.key.sign(data), info, latent))
+        return answers

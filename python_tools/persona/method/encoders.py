@@ -1,0 +1,69 @@
+"""Window encoders: z₀ = Enc(o), the code of what a device has seen lately."""
+
+import torch
+from torch import Tensor, nn
+
+CLAMP = 6.0
+"""Standardised statistics are clamped to ±6: without it the latent collapses to a constant."""
+
+
+class PooledEncoder(nn.Module):
+    """Pooled statistics [D, width] -> z₀ [D, latent].
+
+    The statistics are standardised on the training devices and clamped; the latent is normalised
+    across devices without an affine part, so that it cannot shrink to one code for all.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, width: int, latent: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("deviation", torch.ones(width))
+        self.net = nn.Sequential(
+            nn.Linear(width, hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, latent),
+            nn.BatchNorm1d(latent, affine=False),
+        )
+
+    def calibrate(self, vectors: Tensor) -> None:
+        """Take mean and deviation from the training devices' vectors [D, width]."""
+        self.mean.copy_(vectors.mean(0))
+        self.deviation.copy_(vectors.std(0).clamp_min(1e-4))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """[D, width] -> [D, latent]."""
+        standard = ((vectors - self.mean) / self.deviation).clamp(-CLAMP, CLAMP)
+        latent: Tensor = self.net(standard)
+        return latent
+
+
+class ItemsEncoder(nn.Module):
+    """Item histories [D, length], newest last and 0 before the first -> z₀ [D, latent]."""
+
+    def __init__(self, vocabulary: int, latent: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.items = nn.Embedding(vocabulary + 1, hidden, padding_idx=0)
+        self.gru = nn.GRU(hidden, hidden, batch_first=True)
+        self.project = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(hidden, latent),
+            nn.BatchNorm1d(latent, affine=False),
+        )
+
+    def forward(self, items: Tensor) -> Tensor:
+        """[D, length] -> [D, latent].
+
+        Histories are shifted to begin at the first column, so that the GRU never reads padding.
+        """
+        length = items.shape[1]
+        counts = (items > 0).sum(1)
+        place = torch.arange(length, device=items.device) + (length - counts)[:, None]
+        packed = torch.where(place < length, items.gather(1, place.clamp_max(length - 1)), 0)
+        states, _ = self.gru(self.items(packed))
+        last = states[torch.arange(len(items), device=items.device), counts - 1]
+        latent: Tensor = self.project(last)
+        return latent

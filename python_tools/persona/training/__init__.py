@@ -1,0 +1,1 @@
+"""Training stages: backbone, adapter, prototypes; each chosen on validation devices."""

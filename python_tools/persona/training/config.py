@@ -1,0 +1,130 @@
+"""Configuration of a run: typed, read from TOML, saved with every artefact.
+
+`persona train PRESET_OR_CONFIG` reads a preset from `persona/presets/` or a user's file.
+"""
+
+import tomllib
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from persona.formats import schema
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the file and the field."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """name: a registered data set. settings: passed to it."""
+
+    name: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SlotConfig:
+    """One editable slot; see `persona.method.slots.make_slot`."""
+
+    name: str
+    kind: Literal["dense", "low-rank", "affine"] = "dense"
+    rank: int = 4
+    bound: float = 0.5
+    bias_bound: float = 3.0
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """name: a registered backbone. settings: beside what the data dictate.
+
+    file: a Python file of yours that registers it, relative to the configuration.
+    max_steps, batch, learning_rate, weight_decay: AdamW with one cosine cycle; the checkpoint with
+    the least loss on held-out devices, looked at `checks` times, is kept.
+    slots: none named means the backbone's own choice.
+    """
+
+    name: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    file: str | None = None
+    steps: int = 2000
+    batch: int = 128
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    checks: int = 10
+    slots: tuple[SlotConfig, ...] = ()
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """devices, validation_devices: how many to train on and to choose the checkpoint with.
+
+    batch: devices a step. cross_layer, prior_seed: parts of the method that can be switched off.
+    """
+
+    devices: int = 2000
+    validation_devices: int = 200
+    latent: int = 32
+    hidden: int = 128
+    dropout: float = 0.1
+    steps: int = 1000
+    batch: int = 32
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    checks: int = 10
+    cross_layer: bool = True
+    prior_seed: bool = True
+    min_window: int = 3
+    max_window: int = 1000
+
+
+@dataclass(frozen=True)
+class PrototypeConfig:
+    """count: group edits in the bank. steps, batch, learning_rate: of fitting them."""
+
+    count: int = 8
+    steps: int = 200
+    batch: int = 64
+    learning_rate: float = 1e-2
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run."""
+
+    name: str
+    data: DataConfig
+    backbone: BackboneConfig
+    adapter: AdapterConfig = AdapterConfig()
+    prototypes: PrototypeConfig = PrototypeConfig()
+    seed: int = 0
+
+
+def preset_names() -> tuple[str, ...]:
+    """Names of the presets that ship with the package."""
+    files = resources.files("persona.presets").iterdir()
+    return tuple(sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml")))
+
+
+def load_config(preset_or_path: str) -> tuple[RunConfig, Path | None]:
+    """Read a preset by name or a TOML file by path; returns it with its folder, if it has one."""
+    path = Path(preset_or_path)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise ConfigError(f"no configuration at {path}")
+        return _parse(path.read_text(encoding="utf-8"), str(path)), path.parent
+    if preset_or_path not in preset_names():
+        raise ConfigError(
+            f"no preset is called {preset_or_path!r}; there are {', '.join(preset_names())}; "
+            "or give the path of a .toml file"
+        )
+    text = (resources.files("persona.presets") / f"{preset_or_path}.toml").read_text("utf-8")
+    return _parse(text, preset_or_path), None
+
+
+def _parse(text: str, origin: str) -> RunConfig:
+    try:
+        return schema.decode(RunConfig, tomllib.loads(text), origin)
+    except ValueError as error:
+        raise ConfigError(f"configuration {error}") from None

@@ -1,0 +1,138 @@
+"""Devices as tensors: what the adapter's training and evaluation need of each, computed once.
+
+The trunk is frozen, so its output for every query is computed here, and training runs the head
+alone; the observation is pooled here with the same code as on a device.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from persona.backbones import Backbone
+from persona.data import Device
+from persona.formats.observation import (
+    ItemsObservation,
+    ItemsSpec,
+    Observation,
+    ObservationSpec,
+    observation_vector,
+    pool,
+)
+from persona.formats.slots import SlotSpec
+from persona.method.slots import Edit, edited_forward
+
+_CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class DeviceTensors:
+    """D devices with q queries each.
+
+    observations: pooled vectors [D, width], or item ids [D, max_count] with the newest last.
+    vectors: what the device-side choice of a prototype takes, [D, width].
+    hidden: what the edited part of the model takes, tensors [D, q, ...]. targets: [D, q].
+    """
+
+    observations: Tensor
+    vectors: Tensor
+    hidden: tuple[Tensor, ...]
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def subset(self, index: Tensor) -> "DeviceTensors":
+        """The devices at `index`."""
+        return DeviceTensors(
+            self.observations[index],
+            self.vectors[index],
+            tuple(h[index] for h in self.hidden),
+            self.targets[index],
+        )
+
+
+def edited_part(backbone: Backbone, slots: tuple[SlotSpec, ...]) -> tuple[nn.Module, bool]:
+    """The module that edits run through, and whether the trunk before it can be computed once.
+
+    That is the head where every slot lies in it, else the whole backbone.
+    """
+    head_only = all(slot.name.startswith("head.") or slot.name == "head" for slot in slots)
+    return (_Head(backbone.head), True) if head_only else (backbone, False)
+
+
+class _Head(nn.Module):
+    """Gives the head its name in the backbone, so that slot names stay the same."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, *hidden: Tensor) -> Tensor:
+        output: Tensor = self.head(*hidden)
+        return output
+
+
+def observe(backbone: Backbone, spec: ObservationSpec, device: Device) -> Observation:
+    """What a device would upload about its window."""
+    if isinstance(spec, ItemsSpec):
+        return ItemsObservation(device.window[0][-spec.max_count :])
+    with torch.inference_mode():
+        window = tuple(torch.from_numpy(w[-spec.max_count :]) for w in device.window)
+        features, posterior = backbone.features(*window)
+    return pool(spec, features.numpy(), posterior.numpy())
+
+
+def encoder_input(spec: ObservationSpec, observation: Observation) -> np.ndarray:
+    """The row that the adapter's encoder takes: a pooled vector, or ids padded on the left."""
+    if isinstance(observation, ItemsObservation):
+        row = np.zeros(spec.max_count, np.int64)
+        row[-len(observation.items) :] = observation.items
+        return row
+    return observation.vector()
+
+
+def to_tensors(
+    backbone: Backbone,
+    slots: tuple[SlotSpec, ...],
+    spec: ObservationSpec,
+    devices: Sequence[Device],
+) -> DeviceTensors:
+    """Observe every device and compute its queries' hidden states."""
+    observations = [observe(backbone, spec, device) for device in devices]
+    _, head_only = edited_part(backbone, slots)
+    queries = tuple(
+        torch.from_numpy(np.stack(columns))
+        for columns in zip(*(device.queries for device in devices), strict=True)
+    )
+    return DeviceTensors(
+        observations=torch.from_numpy(np.stack([encoder_input(spec, o) for o in observations])),
+        vectors=torch.from_numpy(np.stack([observation_vector(spec, o) for o in observations])),
+        hidden=_trunk(backbone, queries) if head_only else queries,
+        targets=torch.from_numpy(np.stack([device.targets for device in devices])),
+    )
+
+
+def _trunk(backbone: Backbone, queries: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    count, each = queries[0].shape[:2]
+    flat = [q.flatten(0, 1) for q in queries]
+    parts: list[tuple[Tensor, ...]] = []
+    with torch.no_grad():
+        for start in range(0, count * each, _CHUNK):
+            hidden = backbone.trunk(*(f[start : start + _CHUNK] for f in flat))
+            parts.append(hidden if isinstance(hidden, tuple) else (hidden,))
+    return tuple(
+        torch.cat(columns).unflatten(0, (count, each)) for columns in zip(*parts, strict=True)
+    )
+
+
+def losses(
+    module: nn.Module, slots: tuple[SlotSpec, ...], change: Edit, devices: DeviceTensors
+) -> Tensor:
+    """Cross-entropy of each device [D] under its own change."""
+    output = edited_forward(module, slots, change, devices.hidden)
+    each = F.cross_entropy(output.flatten(0, 1), devices.targets.flatten(), reduction="none")
+    return each.unflatten(0, devices.targets.shape).mean(1)

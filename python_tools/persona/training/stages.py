@@ -1,0 +1,266 @@
+"""The stages of training, each chosen on devices that it was not trained on.
+
+backbone, to convergence → adapter on the frozen backbone → prototypes from its codes → group
+edits → the device-side choice among them.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from persona.backbones import Backbone
+from persona.data import Dataset
+from persona.method.adapter import Adapter
+from persona.method.encoders import CLAMP
+from persona.method.prototypes import PrototypeBank
+from persona.training.config import AdapterConfig, BackboneConfig, PrototypeConfig
+from persona.training.devices import DeviceTensors, losses
+
+Progress = Callable[[int, int], None]
+"""Called with steps done and steps in all."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Loss on held-out devices after so many steps; the report shows it as proof of convergence."""
+
+    steps: tuple[int, ...]
+    loss: tuple[float, ...]
+
+
+def _minimise(
+    module: nn.Module,
+    loss: Callable[[], Tensor],
+    check: Callable[[], float],
+    *,
+    steps: int,
+    learning_rate: float,
+    weight_decay: float,
+    checks: int,
+    progress: Progress,
+) -> Curve:
+    """AdamW with a cosine schedule after a short warm-up; leaves the best checked state."""
+    optimiser = torch.optim.AdamW(module.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, learning_rate, total_steps=steps, pct_start=0.1
+    )
+    best, state = math.inf, copy.deepcopy(module.state_dict())
+    seen: list[tuple[int, float]] = []
+    every = max(1, steps // checks)
+    for step in range(1, steps + 1):
+        module.train()
+        optimiser.zero_grad()
+        value = loss()
+        value.backward()
+        nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        if step % every == 0 or step == steps:
+            module.eval()
+            with torch.no_grad():
+                score = check()
+            seen.append((step, score))
+            if score < best:
+                best, state = score, copy.deepcopy(module.state_dict())
+        progress(step, steps)
+    module.load_state_dict(state)
+    module.eval()
+    return Curve(tuple(s for s, _ in seen), tuple(v for _, v in seen))
+
+
+def train_backbone(
+    backbone: Backbone, data: Dataset, config: BackboneConfig, seed: int, progress: Progress
+) -> Curve:
+    """Train on data pooled over all backbone devices, keep the best state on held-out ones."""
+    rng = np.random.default_rng(seed)
+    held_inputs, held_targets = _tensors(*data.held_out())
+
+    def loss() -> Tensor:
+        inputs, targets = _tensors(*data.batch(rng, config.batch))
+        return F.cross_entropy(backbone(*inputs), targets)
+
+    def check() -> float:
+        chunks = zip(*(h.split(512) for h in (*held_inputs, held_targets)), strict=True)
+        total = sum(
+            float(F.cross_entropy(backbone(*inputs), targets, reduction="sum"))
+            for *inputs, targets in chunks
+        )
+        return total / len(held_targets)
+
+    curve = _minimise(
+        backbone,
+        loss,
+        check,
+        steps=config.steps,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        checks=config.checks,
+        progress=progress,
+    )
+    backbone.requires_grad_(False)
+    return curve
+
+
+def _tensors(
+    inputs: tuple[np.ndarray, ...], targets: np.ndarray
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    return tuple(torch.from_numpy(x) for x in inputs), torch.from_numpy(targets)
+
+
+def _batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Endless batches of indices, each index once an epoch."""
+    size = min(size, count)
+    while True:
+        order = torch.randperm(count, generator=generator)
+        yield from (order[i : i + size] for i in range(0, count - size + 1, size))
+
+
+def train_adapter(
+    adapter: Adapter,
+    module: nn.Module,
+    train: DeviceTensors,
+    validation: DeviceTensors,
+    config: AdapterConfig,
+    seed: int,
+    progress: Progress,
+) -> Curve:
+    """Train every parameter of the adapter through the frozen model's loss on edited devices."""
+    batches = _batches(len(train), config.batch, torch.Generator().manual_seed(seed))
+
+    def loss() -> Tensor:
+        devices = train.subset(next(batches))
+        edit, _ = adapter(devices.observations)
+        return losses(module, adapter.slots, edit, devices).mean()
+
+    def check() -> float:
+        edit, _ = adapter(validation.observations)
+        return float(losses(module, adapter.slots, edit, validation).mean())
+
+    return _minimise(
+        adapter,
+        loss,
+        check,
+        steps=config.steps,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        checks=config.checks,
+        progress=progress,
+    )
+
+
+def train_prototypes(
+    bank: PrototypeBank,
+    adapter: Adapter,
+    module: nn.Module,
+    train: DeviceTensors,
+    validation: DeviceTensors,
+    config: PrototypeConfig,
+    seed: int,
+    progress: Progress,
+) -> Curve:
+    """Cluster the codes, begin each group edit as its members' mean, then fit it to the group."""
+    with torch.no_grad():
+        edit, codes = adapter(train.observations)
+        own, _ = adapter(validation.observations)
+    clusters = KMeans(bank.count, n_init=4, random_state=seed).fit(codes.flatten(1).numpy())
+    bank.centres.copy_(torch.from_numpy(clusters.cluster_centers_))
+    members = torch.from_numpy(clusters.labels_).long()
+    for index in range(bank.count):
+        mine = members == index
+        bank.set_group(index, {name: value[mine].mean(0) for name, value in edit.items()})
+    batches = _batches(len(train), config.batch, torch.Generator().manual_seed(seed))
+
+    def loss() -> Tensor:
+        index = next(batches)
+        change = bank.chosen(members[index])
+        return losses(module, bank.slots, change, train.subset(index)).mean()
+
+    def check() -> float:
+        change = bank.chosen(bank.assign(own))
+        return float(losses(module, bank.slots, change, validation).mean())
+
+    return _minimise(
+        bank,
+        loss,
+        check,
+        steps=config.steps,
+        learning_rate=config.learning_rate,
+        weight_decay=0.0,
+        checks=4,
+        progress=progress,
+    )
+
+
+@dataclass(frozen=True)
+class DeviceRule:
+    """How a device chooses a prototype by itself: argmax of a linear map of its observation.
+
+    mean, deviation [width] standardise the vector, clamped to ±6; weight [K, width], bias [K].
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def assign(self, vectors: Tensor) -> Tensor:
+        """Vectors [D, width] -> prototypes [D]."""
+        standard = ((vectors - self.mean) / self.deviation).clamp(-CLAMP, CLAMP)
+        return (standard @ self.weight.T + self.bias).argmax(1)
+
+
+def train_device_rule(
+    bank: PrototypeBank,
+    module: nn.Module,
+    train: DeviceTensors,
+    validation: DeviceTensors,
+    seed: int,
+    progress: Progress,
+) -> DeviceRule:
+    """Fit the linear map to the expected loss of the prototypes it chooses."""
+    mean = train.vectors.mean(0)
+    deviation = train.vectors.std(0).clamp_min(1e-4)
+    linear = nn.Linear(train.vectors.shape[1], bank.count)
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+
+    def table(devices: DeviceTensors) -> tuple[Tensor, Tensor]:
+        """Standardised vectors [D, width], and the loss under each prototype [D, K]."""
+        standard = ((devices.vectors - mean) / deviation).clamp(-CLAMP, CLAMP)
+        columns = [
+            losses(module, bank.slots, bank.chosen(torch.full((len(devices),), k)), devices)
+            for k in range(bank.count)
+        ]
+        return standard, torch.stack(columns, 1)
+
+    with torch.no_grad():
+        vectors, costs = table(train)
+        held_vectors, held_costs = table(validation)
+    batches = _batches(len(train), 256, torch.Generator().manual_seed(seed))
+
+    def loss() -> Tensor:
+        index = next(batches)
+        return (linear(vectors[index]).softmax(1) * costs[index]).sum(1).mean()
+
+    def check() -> float:
+        chosen = linear(held_vectors).argmax(1)
+        return float(held_costs.gather(1, chosen[:, None]).mean())
+
+    _minimise(
+        linear,
+        loss,
+        check,
+        steps=300,
+        learning_rate=1e-2,
+        weight_decay=1e-1,
+        checks=10,
+        progress=progress,
+    )
+    return DeviceRule(mean, deviation, linear.weight.detach(), linear.bias.detach())
