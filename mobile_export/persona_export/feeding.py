@@ -8,11 +8,12 @@ import copy
 from enum import StrEnum
 
 import torch
-from persona.backbones import Backbone
-from persona.formats.slots import SlotKind, SlotSpec
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
+
+from persona.backbones import Backbone
+from persona.formats.slots import SlotKind, SlotSpec
 
 
 class Feed(StrEnum):

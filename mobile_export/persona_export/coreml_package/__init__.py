@@ -1,0 +1,11 @@
+"""An interpreter for Core ML packages: what a .mlpackage computes, told without a Mac.
+
+It shares nothing with the converter but the file format, so agreement with eager PyTorch says
+that the package on disk, and not only the graph in memory, is the model.
+"""
+
+from persona_export.coreml_package.checks import check_package
+from persona_export.coreml_package.errors import PackageError, UnknownOperationError
+from persona_export.coreml_package.interpreter import Package
+
+__all__ = ["Package", "PackageError", "UnknownOperationError", "check_package"]

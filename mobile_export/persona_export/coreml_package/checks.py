@@ -1,0 +1,198 @@
+"""Structural checks of a package: faults that a phone would only tell at load, or never.
+
+Each `check_` function returns findings in plain words; an empty list means nothing is wrong.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from persona_export.coreml_package.blobs import Blob
+from persona_export.coreml_package.errors import PackageError
+from persona_export.coreml_package.interpreter import Package
+from persona_export.coreml_package.operations import known
+from persona_export.coreml_package.program import BlobReference, Feature, Named, Operation
+
+Precision = Literal["fp32", "fp16"]
+
+_MINIMUM_IOS = {6: 15, 7: 16, 8: 17, 9: 18}
+_MINIMUM_SPECIFICATION = {"float16": 7, "int8": 9}
+
+
+def operation_histogram(package: Package) -> Counter[str]:
+    """How often each operation occurs, constants left out."""
+    return Counter(o.kind for o in package.program.operations if o.kind != "const")
+
+
+def minimum_ios(package: Package) -> int:
+    """The first iOS version that loads the package. Raises PackageError if it is not known."""
+    version = package.program.specification_version
+    if version not in _MINIMUM_IOS:
+        raise PackageError(f"specification version {version}; known: {sorted(_MINIMUM_IOS)}")
+    return _MINIMUM_IOS[version]
+
+
+def compute_precisions(package: Package) -> dict[str, list[str]]:
+    """ "float16" or "float32" -> results of that dtype, those of constants and casts left out."""
+    results: dict[str, list[str]] = {}
+    for operation in package.program.operations:
+        for output in operation.outputs:
+            if operation.kind not in ("const", "cast") and output.type.dtype.startswith("float"):
+                results.setdefault(output.type.dtype, []).append(output.name)
+    return results
+
+
+def check_description(package: Package) -> list[str]:
+    """The app's view of inputs and outputs against the program's own."""
+    program = package.program
+    values = {o.name: o for operation in program.operations for o in operation.outputs}
+    values |= {argument.name: argument for argument in program.arguments}
+    findings = []
+    described = [feature.name for feature in program.inputs]
+    taken = [argument.name for argument in program.arguments]
+    if described != taken:
+        findings.append(f"the description has inputs {described}, the program takes {taken}")
+    returned = [feature.name for feature in program.outputs]
+    if returned != list(program.results):
+        findings.append(
+            f"the description has outputs {returned}, the program gives {list(program.results)}"
+        )
+    for feature in program.inputs:
+        findings += _differs("input", feature, values.get(feature.name))
+        if feature.optional and feature.default is None:
+            findings.append(f"input {feature.name!r} is optional and has no default")
+    for feature in program.outputs:
+        findings += _differs("output", feature, values.get(feature.name))
+    for feature in (*program.inputs, *program.outputs):
+        needed = _MINIMUM_SPECIFICATION.get(feature.type.dtype, 0)
+        if program.specification_version < needed:
+            findings.append(
+                f"{feature.name!r} is {feature.type.dtype}, which needs specification {needed}, "
+                f"the package has {program.specification_version}"
+            )
+    return findings
+
+
+def _differs(role: str, feature: Feature, value: Named | None) -> list[str]:
+    # The description of an output with an open shape names no shape at all.
+    open_shape = role == "output" and not feature.limits
+    if value is None or value.type == feature.type:
+        return []
+    if open_shape and value.type.dtype == feature.type.dtype and None in value.type.shape:
+        return []
+    return [f"{role} {feature.name!r} is described as {feature.type}, the program has {value.type}"]
+
+
+def check_constants(package: Package) -> list[str]:
+    """Every constant can be read and is finite, and no two share bytes."""
+    findings = []
+    blobs: dict[str, set[Blob]] = {}
+    for operation in package.program.operations:
+        for operand in (*operation.attributes.values(), *chain(*operation.inputs.values())):
+            if isinstance(operand, str):
+                continue
+            name = _name(operation)
+            try:
+                value = package.constant(operand)
+            except PackageError as error:
+                findings.append(f"constant {name!r}: {error}")
+                continue
+            if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+                bad = int(np.count_nonzero(~np.isfinite(value)))
+                if bad:
+                    findings.append(f"constant {name!r} has {bad} values that are not finite")
+            if isinstance(operand, BlobReference):
+                blob = package.weight_file(operand.file).blob(operand.offset)
+                blobs.setdefault(operand.file, set()).add(blob)
+    for file, read in blobs.items():
+        findings += _check_layout(file, package.weight_file(file).count(), read)
+    return findings
+
+
+def _check_layout(file: str, count: int, read: set[Blob]) -> list[str]:
+    ordered = sorted(read, key=lambda blob: blob.header)
+    findings = [
+        f"{file}: blobs at {first.header} and {second.header} overlap"
+        for first, second in pairwise(ordered)
+        if first.end > second.header
+    ]
+    if count != len(read):
+        findings.append(f"{file} says it has {count} blobs, the program reads {len(read)}")
+    return findings
+
+
+def _name(operation: Operation) -> str:
+    return operation.outputs[0].name if operation.outputs else operation.kind
+
+
+def check_operations(package: Package) -> list[str]:
+    """Every operation is known, and reads only what was computed before it."""
+    program = package.program
+    findings = []
+    defined = {argument.name for argument in program.arguments}
+    for operation in program.operations:
+        name = _name(operation)
+        if operation.kind not in known() | {"const"}:
+            findings.append(f"operation {operation.kind} ({name!r}) is unknown to the interpreter")
+        for operand in sorted(operation.uses() - defined):
+            findings.append(f"{operation.kind} {name!r} reads {operand!r}, not computed before it")
+        for output in operation.outputs:
+            if output.name in defined:
+                findings.append(f"{output.name!r} is computed twice")
+            defined.add(output.name)
+    findings += [f"output {x!r} is never computed" for x in program.results if x not in defined]
+    return findings
+
+
+def unused_inputs(package: Package) -> list[str]:
+    """Inputs that no output depends on: an edit fed to one would be silently without effect."""
+    needed = set(package.program.results)
+    for operation in reversed(package.program.operations):
+        if any(output.name in needed for output in operation.outputs):
+            needed |= operation.uses()
+    return [a.name for a in package.program.arguments if a.name not in needed]
+
+
+def check_deployment(package: Package, ios: int, precision: Precision) -> list[str]:
+    """The package loads on iOS version `ios` and computes in `precision` throughout."""
+    findings = []
+    program = package.program
+    try:
+        needed = minimum_ios(package)
+        if needed > ios:
+            findings.append(f"the package needs iOS {needed}, expected to load on iOS {ios}")
+    except PackageError as error:
+        findings.append(str(error))
+    if program.opset_version() != program.specification_version:
+        findings.append(
+            f"operations are of {program.opset}, the specification version is "
+            f"{program.specification_version}"
+        )
+    expected = {"fp16": "float16", "fp32": "float32"}[precision]
+    for dtype, results in compute_precisions(package).items():
+        if dtype != expected:
+            findings.append(
+                f"{len(results)} results are {dtype}, expected {expected}; the first is "
+                f"{results[0]!r}. A constant beyond its range, such as a mask of -1e9, does that"
+            )
+    return findings
+
+
+def check_package(path: Path, ios: int, precision: Precision) -> list[str]:
+    """All checks on the package at `path`; a package that cannot be opened is one finding."""
+    try:
+        package = Package.open(path)
+    except PackageError as error:
+        return [str(error)]
+    checks: tuple[Callable[[Package], list[str]], ...] = (
+        check_description,
+        check_constants,
+        check_operations,
+    )
+    findings = [finding for check in checks for finding in check(package)]
+    findings += [f"no output depends on input {name!r}" for name in unused_inputs(package)]
+    return findings + check_deployment(package, ios, precision)

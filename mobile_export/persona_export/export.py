@@ -1,0 +1,226 @@
+"""One run becomes one bundle: programs, base, prototypes, golden vectors, signed manifest.
+
+Every program is run before it is shipped: against eager PyTorch for the base, each prototype and
+an edit at random places within the bounds, and once with each slot tensor changed alone, so that
+no slot is without effect.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from persona.backbones import Backbone, DynamicDim
+from persona.backbones.base import InputSpec
+from persona.bundles import encode_signature
+from persona.durable import staged_folder
+from persona.formats.bundle_tensors import (
+    Golden,
+    Prototypes,
+    encode_base,
+    encode_golden,
+    encode_prototypes,
+)
+from persona.formats.edit import format_time, quantise
+from persona.formats.manifest import (
+    MANIFEST,
+    SIGNATURE,
+    Dimension,
+    EditKey,
+    File,
+    Manifest,
+    Port,
+    Program,
+    digest,
+    encode_manifest,
+)
+from persona.formats.observation import PooledSpec
+from persona.formats.schema import encode
+from persona.formats.slots import Array, SlotSpec, tensor_names, zero_edit
+from persona.method.slots import base_tensors, compose, edited_forward
+from persona.runs import Run, versions
+from persona.signing import to_text
+from persona_export.parity import check_program
+from persona_export.targets import ExportError, Precision, Source, targets
+
+GOLDEN_INPUTS = 4
+_GOLDEN_SIZES = (20, 1, 100, 7)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A program to export. `required`: whether failing to write it fails the whole export."""
+
+    target: str
+    precision: Precision | None = None
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export made: where, under which name, and what could not be written and why."""
+
+    path: Path
+    digest: str
+    manifest: Manifest
+    left_out: dict[str, str]
+
+
+def export_bundle(
+    run: Run, wanted: tuple[Wanted, ...], out: Path, step: Callable[[str], None]
+) -> Exported:
+    """Write the bundle folder `out`, whole or not at all.
+
+    step: called with what is being done. Raises ExportError when a required program fails.
+    """
+    backbone, slots = run.backbone, run.record.slots
+    golden = _golden(run)
+    base = {name: value.numpy() for name, value in base_tensors(backbone, slots).items()}
+    prototypes = _prototypes(run)
+    source = Source(backbone, slots, isinstance(run.record.observation, PooledSpec))
+    ports = tuple(_port(spec) for spec in backbone.input_specs())
+    output = _output_port(backbone, golden)
+    programs: list[Program] = []
+    left_out: dict[str, str] = {}
+    with staged_folder(out) as staging:
+        for want in wanted:
+            step(f"exporting {want.target}")
+            target = targets[want.target]()
+            precision = want.precision or target.precisions[0]
+            try:
+                if precision not in target.precisions:
+                    raise ExportError(
+                        f"{want.target} has no {precision}; it has {', '.join(target.precisions)}"
+                    )
+                program = target.export(source, precision, staging)
+                check_program(target, staging, program, slots, base, prototypes.changes, golden)
+            except ExportError as error:
+                if want.required:
+                    raise
+                left_out[want.target] = str(error)
+            else:
+                programs.append(program)
+        step("writing the bundle")
+        (staging / "base.safetensors").write_bytes(encode_base(slots, base))
+        (staging / "prototypes.safetensors").write_bytes(encode_prototypes(slots, prototypes))
+        (staging / "golden.safetensors").write_bytes(encode_golden(slots, ports, output, golden))
+        manifest = _manifest(run, staging, ports, output, tuple(programs))
+        data = encode_manifest(manifest)
+        key = run.bundle_key()
+        (staging / MANIFEST).write_bytes(data)
+        (staging / SIGNATURE).write_bytes(encode_signature(key.sign(data), key.public))
+    return Exported(out, digest(data), manifest, left_out)
+
+
+def _manifest(
+    run: Run, folder: Path, ports: tuple[Port, ...], output: Port, programs: tuple[Program, ...]
+) -> Manifest:
+    slots, observation = run.record.slots, run.record.observation
+    values = sum(int(np.prod(shape)) for shape in tensor_names(slots).values())
+    longest = observation.width if isinstance(observation, PooledSpec) else observation.max_count
+    edit_key = run.edit_key()
+    return Manifest(
+        format="persona.bundle/1",
+        model=run.model,
+        task=run.backbone.task,
+        created_at=format_time(datetime.now(UTC)),
+        inputs=ports,
+        outputs=(output,),
+        slots=slots,
+        observation=observation,
+        prototype_count=run.bank.count,
+        base="base.safetensors",
+        prototypes="prototypes.safetensors",
+        golden="golden.safetensors",
+        programs=programs,
+        edit_keys=(EditKey(edit_key.id, to_text(edit_key.public)),),
+        max_edit_bytes=4 * values + 65_536,
+        max_observation_bytes=32 * longest + 4_096,
+        files=_files(folder),
+        made_by={
+            "config": encode(run.record.config),
+            "data_fingerprint": run.record.data_fingerprint,
+            "trained_with": run.record.versions,
+            "exported_with": versions(),
+            "curves": encode(run.record.curves),
+        },
+    )
+
+
+def _files(folder: Path) -> dict[str, File]:
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            data = path.read_bytes()
+            found[path.relative_to(folder).as_posix()] = File(
+                len(data), hashlib.sha256(data).hexdigest()
+            )
+    return found
+
+
+def _port(spec: InputSpec) -> Port:
+    free = tuple(Dimension(d.name, d.min, d.max) for d in spec.shape if isinstance(d, DynamicDim))
+    shape = tuple(d if isinstance(d, int) else -1 for d in spec.shape)
+    return Port(spec.name, spec.dtype, shape, free)
+
+
+def _output_port(backbone: Backbone, golden: Golden) -> Port:
+    """Logits have one size; a ranking has a score for each candidate, as many as come in."""
+    free = [d for spec in backbone.input_specs() for d in spec.shape if isinstance(d, DynamicDim)]
+    if not free:
+        return Port("output", "float32", golden.base[0].shape)
+    return Port("output", "float32", (1, -1), (Dimension(free[0].name, free[0].min, free[0].max),))
+
+
+def _prototypes(run: Run) -> Prototypes:
+    edits = {name: value.detach().numpy() for name, value in run.bank.edits().items()}
+    return Prototypes(
+        changes=tuple({n: v[k] for n, v in edits.items()} for k in range(run.bank.count)),
+        **{name: value.numpy() for name, value in vars(run.rule).items()},
+    )
+
+
+def _golden(run: Run) -> Golden:
+    """Random inputs, and what eager PyTorch makes of them: nobody's data goes into an app."""
+    backbone, slots = run.backbone, run.record.slots
+    specs = backbone.input_specs()
+    inputs = [backbone.example_inputs(i, _GOLDEN_SIZES[i]) for i in range(GOLDEN_INPUTS)]
+    edit = example_edit(slots)
+    nothing = zero_edit(slots)
+
+    def outputs(change: Mapping[str, Array]) -> tuple[Array, ...]:
+        tensors = {n: torch.from_numpy(v.astype(np.float32))[None] for n, v in change.items()}
+        none = {n: torch.from_numpy(v)[None] for n, v in nothing.items()}
+        whole = compose(slots, tensors, none)
+        with torch.inference_mode():
+            return tuple(
+                edited_forward(backbone, slots, whole, tuple(t[None] for t in x))[0].numpy()
+                for x in inputs
+            )
+
+    changes = _prototypes(run).changes
+    return Golden(
+        inputs=tuple(
+            {spec.name: t.numpy() for spec, t in zip(specs, x, strict=True)} for x in inputs
+        ),
+        base=outputs(nothing),
+        prototypes=tuple(outputs(change) for change in changes),
+        edit=edit,
+        edited=outputs(edit),
+    )
+
+
+def example_edit(slots: tuple[SlotSpec, ...], seed: int = 0) -> dict[str, Array]:
+    """A random edit within the bounds, as its file would hold it (F16 values)."""
+    rng = np.random.default_rng(seed)
+    limits = {f"{s.name}.{x}": limit for s in slots for x, limit in s.limits().items()}
+    values: dict[str, Any] = {
+        name: rng.uniform(-0.5, 0.5, shape).astype(np.float32) * np.float32(limits[name])
+        for name, shape in tensor_names(slots).items()
+    }
+    return {n: v.astype(np.float32) for n, v in quantise(slots, values).items()}

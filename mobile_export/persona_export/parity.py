@@ -1,0 +1,107 @@
+"""Proof that a program does what eager PyTorch does, slot by slot, on the golden vectors."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from persona.formats.bundle_tensors import Golden
+from persona.formats.manifest import Program
+from persona.formats.slots import Array, SlotSpec, effective, sum_changes, zero_edit
+from persona_export.targets import Executor, ExportError, Target
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Largest differences from the golden outputs, relative to max(1, largest magnitude)."""
+
+    base: float
+    prototypes: float
+    edited: float
+    tolerance: float
+
+
+def slot_values(
+    program: Program,
+    slots: tuple[SlotSpec, ...],
+    base: Mapping[str, Array],
+    prototype: Mapping[str, Array],
+    edit: Mapping[str, Array],
+) -> dict[str, Array]:
+    """What a program's slots take: base + prototype + edit, or the change alone."""
+    if program.feeds[0].carries == "effective":
+        return effective(slots, base, prototype, edit)
+    return sum_changes(slots, prototype, edit)
+
+
+def difference(expected: Array, output: Array) -> float:
+    """Largest difference relative to max(1, largest magnitude); infinite where shapes differ."""
+    if expected.shape != output.shape:
+        return float("inf")
+    scale = max(1.0, float(np.abs(expected).max()))
+    return float(np.abs(expected - output).max()) / scale
+
+
+def check_program(
+    target: Target,
+    bundle: Path,
+    program: Program,
+    slots: tuple[SlotSpec, ...],
+    base: Mapping[str, Array],
+    prototypes: Sequence[Mapping[str, Array]],
+    golden: Golden,
+) -> Parity:
+    """Run the program on every golden input. Raises ExportError at the first difference."""
+    run = target.executor(bundle, program)
+    nothing = zero_edit(slots)
+
+    def worst(
+        expected: Sequence[Array], prototype: Mapping[str, Array], edit: Mapping[str, Array]
+    ) -> float:
+        values = slot_values(program, slots, base, prototype, edit)
+        outputs = [run(inputs, values) for inputs in golden.inputs]
+        return max(difference(e, o) for e, o in zip(expected, outputs, strict=True))
+
+    parity = Parity(
+        base=worst(golden.base, nothing, nothing),
+        prototypes=max(
+            (worst(e, p, nothing) for e, p in zip(golden.prototypes, prototypes, strict=True)),
+            default=0.0,
+        ),
+        edited=worst(golden.edited, nothing, golden.edit),
+        tolerance=program.tolerance,
+    )
+    for what in ("base", "prototypes", "edited"):
+        found = getattr(parity, what)
+        if not found <= program.tolerance:
+            raise ExportError(
+                f"{program.target} {program.precision} differs from PyTorch by {found:.2g} "
+                f"({what}); {program.tolerance:g} is allowed"
+            )
+    _check_effects(run, program, slots, base, golden)
+    return parity
+
+
+def _check_effects(
+    run: Executor,
+    program: Program,
+    slots: tuple[SlotSpec, ...],
+    base: Mapping[str, Array],
+    golden: Golden,
+) -> None:
+    """Changing any slot tensor alone must change some output: no edit may be without effect."""
+    nothing = zero_edit(slots)
+    still = [run(i, slot_values(program, slots, base, nothing, nothing)) for i in golden.inputs]
+    for slot in slots:
+        for suffix in slot.tensors():
+            name = f"{slot.name}.{suffix}"
+            partner = {"a": f"{slot.name}.b", "b": f"{slot.name}.a"}.get(suffix, name)
+            alone = {**nothing, name: golden.edit[name], partner: golden.edit[partner]}
+            values = slot_values(program, slots, base, nothing, alone)
+            moved = [run(inputs, values) for inputs in golden.inputs]
+            if all(np.array_equal(a, b) for a, b in zip(still, moved, strict=True)):
+                raise ExportError(
+                    f"{program.target}: changing {name!r} has no effect on any golden output; "
+                    "does the model's output depend on this slot?"
+                )

@@ -1,0 +1,124 @@
+"""The device's side of the cloud's API: enrol, ask for an edit; retries that never ask twice.
+
+A request that failed on the way is repeated with the same idempotency key, so the cloud answers
+with the same edit instead of making another.
+"""
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import httpx
+
+from persona.formats.edit import MEDIA_TYPE
+from persona.formats.observation import MEDIA_TYPE_SAFETENSORS, Envelope, to_safetensors
+from persona.formats.verify import Signature
+from persona.signing import read_signature
+
+ATTEMPTS = 3
+BACK_OFF_SECONDS = 0.2
+TIMEOUT_SECONDS = 10.0
+LONGEST_WAIT_SECONDS = 5.0
+
+
+class CloudError(RuntimeError):
+    """The cloud refused: `code` is stable, the message says what to do."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class OfflineError(RuntimeError):
+    """The cloud cannot be reached, or is overloaded, after all attempts."""
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """Who the cloud says that we are."""
+
+    device: str
+    token: str
+
+
+@dataclass(frozen=True)
+class SignedEdit:
+    """An edit as it came: not yet verified."""
+
+    data: bytes
+    signature: Signature
+
+
+class CloudClient:
+    """Talks to one cloud adapter about one model. Close it, or use it as a context manager."""
+
+    def __init__(self, url: str, model: str, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.model = model
+        self._sleep = sleep
+        self._http = httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS)
+
+    def __enter__(self) -> "CloudClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def enrol(self) -> Enrolment:
+        """Become a device. Raises OfflineError or CloudError."""
+        document = self._send("POST", "/v1/devices", json={"model": self.model}).json()
+        return Enrolment(document["device"], document["token"])
+
+    def request_edit(self, token: str, envelope: Envelope) -> SignedEdit:
+        """Send an observation, get an edit. Raises OfflineError or CloudError."""
+        response = self._send(
+            "POST",
+            f"/v1/models/{self.model}/edits",
+            content=to_safetensors(envelope),
+            headers={
+                "Authorization": f"Bearer {token}",
+                "Content-Type": MEDIA_TYPE_SAFETENSORS,
+                "Accept": MEDIA_TYPE,
+                "Idempotency-Key": str(uuid.uuid4()),
+            },
+        )
+        headers = response.headers
+        signature = read_signature(
+            headers.get("Persona-Key-Id", ""), headers.get("Persona-Signature", "")
+        )
+        return SignedEdit(response.content, signature)
+
+    def _send(self, method: str, path: str, **request: object) -> httpx.Response:
+        """Send, and again after a pause where the network or an overloaded cloud was at fault."""
+        reason = ""
+        for attempt in range(ATTEMPTS):
+            pause = BACK_OFF_SECONDS * 2**attempt
+            try:
+                response = self._http.request(method, path, **request)  # type: ignore[arg-type]
+            except httpx.TransportError as error:
+                reason = str(error) or type(error).__name__
+            else:
+                if response.is_success:
+                    return response
+                if response.status_code not in (429, 502, 503, 504):
+                    raise _refusal(response)
+                reason = f"status {response.status_code}"
+                pause = max(pause, _retry_after(response))
+            if attempt < ATTEMPTS - 1:
+                self._sleep(pause)
+        raise OfflineError(
+            f"{self._http.base_url} did not answer after {ATTEMPTS} attempts ({reason})"
+        )
+
+
+def _retry_after(response: httpx.Response) -> float:
+    text = response.headers.get("Retry-After", "")
+    return min(float(text), LONGEST_WAIT_SECONDS) if text.isdigit() else 0.0
+
+
+def _refusal(response: httpx.Response) -> CloudError:
+    try:
+        problem = response.json()
+        return CloudError(str(problem["code"]), str(problem["detail"]))
+    except (ValueError, KeyError, TypeError):
+        return CloudError("http.error", f"status {response.status_code} without an explanation")

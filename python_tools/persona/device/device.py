@@ -1,0 +1,146 @@
+"""A device: it checks its bundle, observes, asks, verifies, swaps, and falls back when offline.
+
+Fallback: last edit, then the prototype that the device chooses itself, then the base.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from persona.bundles import Bundle
+from persona.device.client import CloudClient, CloudError, OfflineError
+from persona.device.live import LiveModel, OnBase, OnEdit, State
+from persona.device.store import DeviceStore
+from persona.formats.errors import FormatError
+from persona.formats.observation import (
+    Envelope,
+    ItemsObservation,
+    ItemsSpec,
+    Observation,
+    check_observation,
+    observation_vector,
+    pool,
+)
+from persona.formats.verify import Signature, verify_edit
+
+
+@dataclass(frozen=True)
+class Personalisation:
+    """What came of asking for an edit.
+
+    state: what runs now. problem: why it is not a new edit, or None.
+    edit_bytes: size of the edit file. edit_to_active_ms: from its bytes in hand to the probe
+    passed, verification included. round_trip_ms: observation sent to edit received.
+    """
+
+    state: State
+    problem: str | None
+    edit_bytes: int | None
+    edit_to_active_ms: float | None
+    round_trip_ms: float | None
+
+
+class Device:
+    """One phone's worth of Persona, in a folder of its own."""
+
+    def __init__(self, bundle: Bundle, folder: Path) -> None:
+        """Check the golden vectors and go on with the last edit, if it is still good."""
+        self.bundle = bundle
+        self.store = DeviceStore(folder, bundle.digest)
+        self.live = LiveModel(bundle)
+        self._keys = bundle.edit_keys()
+        self._restore()
+
+    def _restore(self) -> None:
+        stored = self.store.active()
+        if stored is None:
+            return
+        try:
+            self._verify_and_swap(*stored, newer_than=self.store.state.sequence - 1)
+        except FormatError:
+            self.store.deactivate()
+
+    def predict(self, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """One sample's inputs -> output [1, outputs], with whatever edit is active."""
+        return self.live.predict(inputs)
+
+    def observe(self, window: Sequence[NDArray[Any]]) -> Observation:
+        """Make the observation of a window: unlabelled inputs [w, ...], or item ids [w]."""
+        spec = self.bundle.manifest.observation
+        if isinstance(spec, ItemsSpec):
+            observation = ItemsObservation(window[0][-spec.max_count :])
+            check_observation(spec, observation)
+            return observation
+        newest = [x[-spec.max_count :] for x in window]
+        return pool(spec, *self.live.engine.observe(newest))
+
+    def enrol(self, cloud: CloudClient) -> None:
+        """Become known to the cloud, once."""
+        if not self.store.state.token:
+            enrolment = cloud.enrol()
+            self.store.enrolled(enrolment.device, enrolment.token)
+
+    def personalise(self, cloud: CloudClient, window: Sequence[NDArray[Any]]) -> Personalisation:
+        """Ask for an edit and activate it; on any failure fall back, and say why."""
+        try:
+            observation = self.observe(window)
+        except FormatError as error:
+            return Personalisation(self.live.state, str(error), None, None, None)
+        try:
+            self.enrol(cloud)
+            sent = time.perf_counter()
+            answer = cloud.request_edit(
+                self.store.state.token, Envelope(self.bundle.digest, observation)
+            )
+            received = time.perf_counter()
+            active_ms = self.accept(answer.data, answer.signature)
+        except (OfflineError, CloudError, FormatError) as error:
+            self.fall_back(observation)
+            return Personalisation(self.live.state, str(error), None, None, None)
+        return Personalisation(
+            self.live.state, None, len(answer.data), active_ms, (received - sent) * 1e3
+        )
+
+    def accept(self, data: bytes, signature: Signature) -> float:
+        """Verify, swap, probe and keep an edit. Returns milliseconds until it was active.
+
+        Raises FormatError with a stable code; then nothing has changed.
+        """
+        start = time.perf_counter()
+        sequence = self._verify_and_swap(data, signature, newer_than=self.store.state.sequence)
+        active_ms = (time.perf_counter() - start) * 1e3
+        self.store.activate(data, signature, sequence)
+        return active_ms
+
+    def _verify_and_swap(self, data: bytes, signature: Signature, newer_than: int) -> int:
+        expected = self.bundle.expectation(self.store.state.device, newer_than)
+        edit = verify_edit(data, signature, self._keys, expected, datetime.now(UTC))
+        self.live.use_edit(edit)
+        return edit.info.sequence
+
+    def fall_back(self, observation: Observation) -> None:
+        """Without the cloud: the last edit while it is good, else a prototype, else the base."""
+        state = self.live.state
+        if isinstance(state, OnEdit):
+            if state.edit.info.expires_at > datetime.now(UTC):
+                return
+            self.roll_back()
+        if self.bundle.manifest.prototype_count:
+            vector = observation_vector(self.bundle.manifest.observation, observation)
+            self.live.use_prototype(self.bundle.prototypes.assign(vector))
+
+    def roll_back(self) -> None:
+        """Take the edit back: the base runs again, bit for bit, now and after a restart."""
+        self.live.use_base()
+        self.store.deactivate()
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether anything but the base runs."""
+        return not isinstance(self.live.state, OnBase)

@@ -1,0 +1,91 @@
+"""A bundle's ExecuTorch program on this machine: inputs copied into place, slots bound once.
+
+Slot tensors are bound to the program when they change, not on each call, so that an edited
+forward costs what a baked one does. A bound tensor must live as long as the binding.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from persona.bundles import Bundle
+from persona.formats.manifest import Program
+from persona.formats.slots import Array
+from persona.quiet import quietly
+
+TARGET = "executorch-xnnpack"
+BAKED_METHOD = "base"
+"""The method with baked weights: the same model without slots, to measure against."""
+
+
+class EngineError(RuntimeError):
+    """A program that cannot be loaded or run here."""
+
+
+class _Method:
+    """One loaded method with its bound tensors."""
+
+    def __init__(self, program: Any, name: str) -> None:
+        self._method = program.load_method(name)
+        self._slots: list[torch.Tensor] = []
+        self._inputs: list[torch.Tensor] = []
+
+    def bind(self, slots: Sequence[Array]) -> None:
+        """Bind slot values. Takes effect with the next call, all at once."""
+        self._slots = [torch.from_numpy(np.array(s, np.float32, order="C")) for s in slots]
+        self._inputs = []
+
+    def __call__(self, inputs: Sequence[NDArray[Any]]) -> list[Array]:
+        given = [torch.from_numpy(x) for x in inputs]
+        if [x.shape for x in self._inputs] != [x.shape for x in given]:
+            self._inputs = [x.clone() for x in given]
+            self._method.set_inputs([*self._inputs, *self._slots])
+        else:
+            for bound, x in zip(self._inputs, given, strict=True):
+                bound.copy_(x)
+        self._method.execute()
+        return [output.numpy() for output in self._method.get_outputs()]
+
+
+class Engine:
+    """Runs one program of a bundle on one thread."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.program: Program = bundle.manifest.program(TARGET)
+        self._order = [feed.tensor for feed in self.program.feeds]
+        path = str(bundle.path / self.program.path)
+        with quietly():
+            from executorch.extension.pybindings import portable_lib
+
+            if portable_lib._threadpool_get_thread_count() != 1:
+                portable_lib._unsafe_reset_threadpool(1)
+            try:
+                loaded = portable_lib._load_program(path)
+                self._forward = _Method(loaded, self.program.method)
+                self._baked = _Method(loaded, BAKED_METHOD)
+                observe = self.program.observe_method
+                self._observe = None if observe is None else _Method(loaded, observe)
+            except RuntimeError as error:
+                raise EngineError(f"ExecuTorch cannot load {path}: {error}") from None
+
+    def bind(self, values: Mapping[str, Array]) -> None:
+        """Set every slot tensor: `SLOT.SUFFIX` -> base + prototype + edit."""
+        self._forward.bind([values[name] for name in self._order])
+
+    def predict(self, inputs: Sequence[NDArray[Any]]) -> Array:
+        """One sample's inputs, in the manifest's order -> output [1, outputs]."""
+        return self._forward(inputs)[0]
+
+    def predict_baked(self, inputs: Sequence[NDArray[Any]]) -> Array:
+        """The same by the method whose weights are constants: the base."""
+        return self._baked(inputs)[0]
+
+    def observe(self, window: Sequence[NDArray[Any]]) -> tuple[Array, Array]:
+        """A window's inputs [w, ...] -> features [w, F], posterior [w, C], sample by sample."""
+        if self._observe is None:
+            raise EngineError("this bundle observes item ids; it has no observe program")
+        rows = [self._observe([x[i : i + 1] for x in window]) for i in range(len(window[0]))]
+        return tuple(np.concatenate(column) for column in zip(*rows, strict=True))

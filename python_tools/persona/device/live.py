@@ -1,0 +1,124 @@
+"""The live model: what runs now, swapped atomically, proven by the probe, taken back on failure.
+
+effective = base + prototype + edit
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from persona.bundles import Bundle
+from persona.device.engine import Engine
+from persona.formats.edit import Edit
+from persona.formats.errors import Code, FormatError
+from persona.formats.slots import Array, effective, zero_edit
+from persona.formats.verify import check_probe
+
+
+@dataclass(frozen=True)
+class OnBase:
+    """No edit: the backbone as it was shipped."""
+
+
+@dataclass(frozen=True)
+class OnPrototype:
+    """A group edit, chosen on the device."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class OnEdit:
+    """The device's own edit, around its prototype."""
+
+    edit: Edit
+
+
+State = OnBase | OnPrototype | OnEdit
+
+
+class LiveModel:
+    """An engine and the state that it is in. A prediction sees one state, never a mixture."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self.engine = Engine(bundle)
+        self.state: State = OnBase()
+        self._lock = threading.Lock()
+        self._slots = bundle.manifest.slots
+        self._nothing = zero_edit(self._slots)
+        self._bind(OnBase())
+        self._check_golden()
+        self._base_output = self._run_golden(0)
+
+    def predict(self, inputs: Sequence[NDArray[Any]]) -> Array:
+        """One sample's inputs, in the manifest's order -> output [1, outputs]."""
+        with self._lock:
+            return self.engine.predict(inputs)
+
+    def use_base(self) -> None:
+        """Back to the base, bit for bit."""
+        with self._lock:
+            self._bind(OnBase())
+
+    def use_prototype(self, index: int) -> None:
+        """Run with a group edit alone."""
+        with self._lock:
+            self._swap(OnPrototype(index), self.bundle.golden.prototypes[index][0])
+
+    def use_edit(self, edit: Edit) -> None:
+        """Swap to a verified edit. If its probe fails, what ran before runs on, and it raises."""
+        with self._lock:
+            self._swap(OnEdit(edit), edit.probe)
+
+    def _swap(self, state: OnPrototype | OnEdit, expected: Array) -> None:
+        before = self.state
+        self._bind(state)
+        try:
+            check_probe(
+                expected,
+                self._run_golden(0),
+                self._base_output,
+                self.engine.program.tolerance,
+                zero=not any(v.any() for change in self._changes(state) for v in change.values()),
+            )
+        except FormatError:
+            self._bind(before)
+            raise
+
+    def _bind(self, state: State) -> None:
+        self.engine.bind(effective(self._slots, self.bundle.base, *self._changes(state)))
+        self.state = state
+
+    def _changes(self, state: State) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Prototype and edit of a state, as changes."""
+        prototypes = self.bundle.prototypes.changes
+        match state:
+            case OnBase():
+                return self._nothing, self._nothing
+            case OnPrototype(index):
+                return prototypes[index], self._nothing
+            case OnEdit(edit):
+                group = edit.info.prototype
+                return (self._nothing if group is None else prototypes[group]), edit.tensors
+
+    def _run_golden(self, index: int) -> Array:
+        inputs = self.bundle.golden.inputs[index]
+        return self.engine.predict([inputs[port.name] for port in self.bundle.manifest.inputs])
+
+    def _check_golden(self) -> None:
+        """The health check: golden inputs must give golden outputs before anything else runs."""
+        for index, expected in enumerate(self.bundle.golden.base):
+            output = self._run_golden(index)
+            scale = max(1.0, float(np.abs(expected).max()))
+            difference = float(np.abs(expected - output).max()) / scale
+            if not difference <= self.engine.program.tolerance:
+                raise FormatError(
+                    Code.BUNDLE_GOLDEN,
+                    f"golden input {index} gives an output {difference:.2g} away; "
+                    f"{self.engine.program.tolerance:g} is allowed on this processor",
+                )

@@ -1,0 +1,92 @@
+"""What a device keeps between starts: who it is, its newest sequence, and its active edit.
+
+The edit's bytes are written first, the small state file that names them last, each atomically:
+killed at any moment, the next start finds the old edit or the new one, whole.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from persona.durable import write_atomic
+from persona.formats import schema
+from persona.formats.verify import Signature
+from persona.signing import decode_signature, encode_signature
+
+_STATE = "state.json"
+
+
+@dataclass(frozen=True)
+class DeviceState:
+    """device, token: from enrolment; token is the secret for the cloud.
+
+    bundle: digest that the active edit was made for. sequence: of the newest accepted edit.
+    edit: name of the active edit's file, or None.
+    """
+
+    bundle: str
+    device: str = ""
+    token: str = ""
+    sequence: int = 0
+    edit: str | None = None
+
+
+class DeviceStore:
+    """A folder on the device."""
+
+    def __init__(self, folder: Path, bundle: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.state = self._load(bundle)
+
+    def _load(self, bundle: str) -> DeviceState:
+        """The stored state. With a new bundle the old edit no longer applies; who we are does."""
+        try:
+            stored = json.loads((self.folder / _STATE).read_text(encoding="utf-8"))
+            state = schema.decode(DeviceState, stored, _STATE)
+        except (FileNotFoundError, ValueError):
+            return DeviceState(bundle)
+        return state if state.bundle == bundle else replace(state, bundle=bundle, edit=None)
+
+    def _save(self, state: DeviceState) -> None:
+        text = json.dumps(schema.encode(state)) + "\n"
+        write_atomic(self.folder / _STATE, text.encode(), mode=0o600)
+        self.state = state
+
+    def enrolled(self, device: str, token: str) -> None:
+        """Remember who the cloud says that we are. Another device's edit no longer applies."""
+        changed = device != self.state.device
+        state = replace(self.state, device=device, token=token)
+        self._save(replace(state, sequence=0, edit=None) if changed else state)
+
+    def activate(self, data: bytes, signature: Signature, sequence: int) -> None:
+        """Make a verified and probed edit the one that the next start finds."""
+        before = self.state.edit
+        name = f"edit-{sequence}.safetensors"
+        write_atomic(self.folder / f"{name}.sig", encode_signature(signature))
+        write_atomic(self.folder / name, data)
+        self._save(replace(self.state, sequence=sequence, edit=name))
+        if before is not None and before != name:
+            self._remove(before)
+
+    def deactivate(self) -> None:
+        """Forget the active edit, keep its sequence: it may not come back."""
+        before = self.state.edit
+        self._save(replace(self.state, edit=None))
+        if before is not None:
+            self._remove(before)
+
+    def active(self) -> tuple[bytes, Signature] | None:
+        """The active edit's bytes and signature, if there is one that can be read."""
+        if self.state.edit is None:
+            return None
+        try:
+            data = (self.folder / self.state.edit).read_bytes()
+            signature = decode_signature((self.folder / f"{self.state.edit}.sig").read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+        return data, signature
+
+    def _remove(self, name: str) -> None:
+        (self.folder / name).unlink(missing_ok=True)
+        (self.folder / f"{name}.sig").unlink(missing_ok=True)
