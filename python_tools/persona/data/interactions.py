@@ -68,10 +68,10 @@ class Scenario:
     candidates: int = 100
     queries: int = 5
     minimum: int = 16
-    moments: int = 8
-    backbone_share: float = 0.5
+    moments: int = 32
+    backbone_share: float = 0.45
     adapter_share: float = 0.3
-    validation_share: float = 0.05
+    validation_share: float = 0.1
     split_seed: int = 0
 
     def __post_init__(self) -> None:
