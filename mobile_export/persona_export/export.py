@@ -72,7 +72,7 @@ class Exported:
 
 
 def export_bundle(
-    run: Run, wanted: tuple[Wanted, ...], out: Path, step: Callable[[str], None]
+    run: Run, wanted: tuple[Wanted, ...], out: Path, step: Callable[[str], object]
 ) -> Exported:
     """Write the bundle folder `out`, whole or not at all.
 

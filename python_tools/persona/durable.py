@@ -37,9 +37,13 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
     _sync(path.parent)
 
 
-def check_place(out: Path) -> None:
-    """Whether a new folder can be made at `out`. Raises PlaceError before any work is done."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+def check_place(out: Path, replaces: str | None = None) -> None:
+    """Whether a new folder can be made at `out`. Raises PlaceError before any work is done.
+
+    replaces: a folder that holds a file of this name is an older result, and may go.
+    """
+    older = replaces is not None and (out / replaces).is_file()
+    if out.exists() and not older and (not out.is_dir() or any(out.iterdir())):
         raise PlaceError(f"{out} exists already; choose another place or remove it first")
     parent = out.absolute().parent
     while not parent.exists():
@@ -49,9 +53,12 @@ def check_place(out: Path) -> None:
 
 
 @contextmanager
-def staged_folder(out: Path) -> Iterator[Path]:
-    """A folder to write into, which becomes `out` when all is done, and vanishes otherwise."""
-    check_place(out)
+def staged_folder(out: Path, replaces: str | None = None) -> Iterator[Path]:
+    """A folder to write into, which becomes `out` when all is done, and vanishes otherwise.
+
+    replaces: see `check_place`; the older folder goes only when the new one is complete.
+    """
+    check_place(out, replaces)
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=out.absolute().parent, prefix=f".{out.name}.partial-"))
@@ -64,7 +71,7 @@ def staged_folder(out: Path) -> Iterator[Path]:
                 _sync(path)
         staging.chmod(0o755)
         if out.exists():
-            out.rmdir()
+            shutil.rmtree(out)
         staging.rename(out)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)

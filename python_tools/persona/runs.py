@@ -6,6 +6,7 @@ adapter.safetensors     the neural adapter; never leaves the cloud
 prototypes.safetensors  prototype bank and the device's rule
 backbone.py             the user's own backbone, where there is one
 keys/                   private keys, made on first use
+last-bundle             path of the bundle exported last
 """
 
 import hashlib
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 import persona
 from persona.backbones import Backbone
-from persona.durable import staged_folder
+from persona.durable import staged_folder, write_atomic
 from persona.formats import schema
 from persona.formats.observation import ObservationSpec
 from persona.formats.slots import SlotSpec
@@ -37,6 +38,7 @@ from persona.training.stages import Curve, DeviceRule
 
 RUN_FORMAT = "persona.run/1"
 RECORD = "run.json"
+LAST_BUNDLE = "last-bundle"
 
 
 class RunError(ValueError):
@@ -149,6 +151,19 @@ def load_run(path: Path) -> Run:
     _fill(bank, _under("bank.", stored), path)
     rule = DeviceRule(**_under("rule.", stored))
     return Run(path, record, backbone, adapter, bank, rule)
+
+
+def remember_bundle(path: Path, bundle: Path) -> None:
+    """Note which bundle was exported last from the run at `path`, so that `serve` finds it."""
+    write_atomic(path / LAST_BUNDLE, f"{bundle.absolute()}\n".encode())
+
+
+def last_bundle(path: Path) -> Path:
+    """The bundle exported last from a run. Raises RunError where there is none."""
+    note = path / LAST_BUNDLE
+    if not note.is_file():
+        raise RunError(f"{path} has no bundle yet: `persona export {path} --out BUNDLE` makes one")
+    return Path(note.read_text(encoding="utf-8").strip())
 
 
 def _read_record(path: Path) -> RunRecord:

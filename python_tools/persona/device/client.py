@@ -66,7 +66,7 @@ class CloudClient:
 
     def enrol(self) -> Enrolment:
         """Become a device. Raises OfflineError or CloudError."""
-        document = self._send("POST", "/v1/devices", json={"model": self.model}).json()
+        document = self._send("POST", "/v1/devices", json={"platform": "other"}).json()
         return Enrolment(document["device"], document["token"])
 
     def request_edit(self, token: str, envelope: Envelope) -> SignedEdit:

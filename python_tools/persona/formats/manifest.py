@@ -167,7 +167,10 @@ class Manifest:
         for program in self.programs:
             self._check_program(program)
         if self.prototype_count < 0 or self.max_edit_bytes < 1 or self.max_observation_bytes < 1:
-            raise ValueError("prototype_count must be 0 or more, limits in bytes 1 or more")
+            raise ValueError(
+                "prototype_count must be 0 or more, max_edit_bytes and max_observation_bytes "
+                "1 or more"
+            )
 
     def _check_program(self, program: Program) -> None:
         for path in (program.path, program.observe_path):

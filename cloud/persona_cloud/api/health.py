@@ -1,0 +1,41 @@
+"""Is the process alive, and can it answer?"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from flask import Blueprint, Response
+
+from persona_cloud.incoming import JSON
+from persona_cloud.openapi import Answer, Operation, operation
+from persona_cloud.outgoing import answer
+from persona_cloud.service import service
+
+blueprint = Blueprint("health", __name__)
+
+
+@dataclass(frozen=True)
+class Health:
+    """How the process is."""
+
+    status: Literal["alive", "ready"]
+
+
+@blueprint.get("/healthz")
+@operation(Operation(tag="health", answers={200: Answer("It is", {JSON: Health})}))
+def alive() -> Response:
+    """Is the process alive?"""
+    return answer(Health("alive"))
+
+
+@blueprint.get("/readyz")
+@operation(
+    Operation(
+        tag="health",
+        answers={200: Answer("It can", {JSON: Health})},
+        problems=("server.store",),
+    )
+)
+def ready() -> Response:
+    """Can it answer? The model is loaded, and the database answers."""
+    service().store.check()
+    return answer(Health("ready"))

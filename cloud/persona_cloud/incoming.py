@@ -1,0 +1,94 @@
+"""Reading requests: who asks, with which body, and what they accept."""
+
+import hashlib
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from flask import request
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from persona.formats import schema
+from persona.formats.edit import format_time
+from persona.formats.strict_json import strict_json
+from persona_cloud.problems import Problem
+from persona_cloud.service import service
+from persona_cloud.store import Device
+
+JSON = "application/json"
+
+T = TypeVar("T")
+
+
+def token_digest(token: str) -> str:
+    """As which a token is stored."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def enrolled_device() -> Device:
+    """The device whose token the request carries. Raises Problem `token.*`."""
+    authorization = request.authorization
+    if authorization is None or authorization.type != "bearer" or not authorization.token:
+        raise _unauthorised("token.missing", "Expected `Authorization: Bearer TOKEN`")
+    device = service().store.device_with(token_digest(authorization.token))
+    if device is None:
+        raise _unauthorised("token.unknown", "The token in `Authorization` is of no device here")
+    if device.expires_at <= datetime.now(UTC):
+        raise _unauthorised(
+            "token.expired", f"The token expired at {format_time(device.expires_at)}"
+        )
+    return device
+
+
+def _unauthorised(code: str, said: str) -> Problem:
+    return Problem(code, said, headers={"WWW-Authenticate": 'Bearer realm="persona"'})
+
+
+def media_type(*known: str) -> str:
+    """The body's Content-Type. Raises Problem `request.media_type` where it is none of `known`."""
+    if request.mimetype not in known:
+        raise Problem(
+            "request.media_type",
+            f"Expected Content-Type {' or '.join(known)}, got {request.mimetype[:100] or 'none'}",
+            headers={"Accept": ", ".join(known)},
+        )
+    return request.mimetype
+
+
+def representation(*offered: str) -> str:
+    """The one of `offered` that the client likes best, the first where it does not say.
+
+    Raises Problem `request.accept` where it likes none.
+    """
+    accepted = request.accept_mimetypes
+    best = accepted.best_match(offered) if accepted else offered[0]
+    if best is None:
+        raise Problem(
+            "request.accept", f"Offered are {' and '.join(offered)}, accepted {accepted!s:.100}"
+        )
+    return best
+
+
+def body(max_bytes: int) -> bytes:
+    """The whole body. Raises Problem `request.too_large`, having read one byte too many at most.
+
+    That one byte tells: a body of unannounced length is cut at werkzeug's limit, without an error.
+    """
+    request.max_content_length = max_bytes + 1
+    try:
+        data = request.get_data()
+    except RequestEntityTooLarge:
+        data = None
+    if data is None or len(data) > max_bytes:
+        raise Problem(
+            "request.too_large",
+            f"At most {max_bytes} bytes fit, got {request.content_length or 'more'}",
+        )
+    return data
+
+
+def document(kind: type[T], data: bytes) -> T:
+    """A JSON body as the dataclass `kind`. Raises Problem `request.invalid` naming the field."""
+    try:
+        return schema.decode(kind, strict_json(data.decode()))
+    except ValueError as error:
+        raise Problem("request.invalid", str(error)) from None

@@ -1,0 +1,185 @@
+"""The OpenAPI 3.1 document, made from the routes of the app and what each says of itself.
+
+Schemas come from the dataclasses that are sent and read (docs/decisions/0002-openapi.md).
+"""
+
+import inspect
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from flask import Flask
+from pydantic import TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
+
+import persona
+from persona_cloud.problems import KINDS, MEDIA_TYPE, ProblemDocument
+
+Schema = type | dict[str, Any]
+"""A dataclass, or a JSON schema."""
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+BINARY: dict[str, Any] = {"type": "string", "contentEncoding": "binary"}
+_TOKEN = "device-token"
+_COMPONENTS = "#/components/schemas/"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response. content: media type -> schema. headers: name -> what it says."""
+
+    description: str
+    content: Mapping[str, Schema] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Body:
+    """A request body. content: media type -> schema."""
+
+    content: Mapping[str, Schema]
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A query parameter or header."""
+
+    where: str
+    name: str
+    description: str
+    schema: dict[str, Any] = field(default_factory=lambda: {"type": "string"})
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What a route does. problems: codes that it may answer with, beside the server's own."""
+
+    tag: str
+    answers: Mapping[int, Answer]
+    problems: tuple[str, ...] = ()
+    body: Body | None = None
+    parameters: tuple[Parameter, ...] = ()
+    token: bool = False
+
+
+_TOKEN_PROBLEMS = ("token.missing", "token.unknown", "token.expired")
+_operations: dict[Callable[..., Any], Operation] = {}
+
+
+def operation(described: Operation) -> Callable[[View], View]:
+    """Decorator: describe a view. Its docstring becomes summary and description."""
+
+    def describe(view: View) -> View:
+        _operations[view] = described
+        return view
+
+    return describe
+
+
+def openapi(app: Flask, schemas: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The document for `app`. schemas: those that depend on its model, by name."""
+    components = _Components(schemas)
+    paths: dict[str, dict[str, Any]] = defaultdict(dict)
+    for rule in app.url_map.iter_rules():
+        view = app.view_functions[rule.endpoint]
+        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+            paths[path][method.lower()] = _operation(
+                rule.endpoint, view, re.findall(r"{(\w+)}", path), components
+            )
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Persona cloud adapter",
+            "version": persona.__version__,
+            "description": "Observations of a device's window in, signed parameter edits out.",
+        },
+        "paths": dict(sorted(paths.items())),
+        "components": {
+            "schemas": dict(sorted(components.schemas().items())),
+            "securitySchemes": {_TOKEN: {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+class _Components:
+    """Collects the dataclasses that operations name."""
+
+    def __init__(self, schemas: Mapping[str, dict[str, Any]]) -> None:
+        self._given = dict(schemas)
+        self._kinds: dict[str, type] = {}
+
+    def reference(self, schema: Schema) -> dict[str, Any]:
+        if isinstance(schema, dict):
+            return schema
+        self._kinds[schema.__name__] = schema
+        return {"$ref": _COMPONENTS + schema.__name__}
+
+    def schemas(self) -> dict[str, Any]:
+        adapters: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
+            (name, "validation", TypeAdapter(kind)) for name, kind in self._kinds.items()
+        ]
+        _, made = TypeAdapter.json_schemas(adapters, ref_template=_COMPONENTS + "{model}")
+        return self._given | made["$defs"]
+
+
+def _operation(
+    endpoint: str, view: Callable[..., Any], path_names: list[str], components: _Components
+) -> dict[str, Any]:
+    described = _operations[view]
+    summary, _, description = inspect.cleandoc(view.__doc__ or "").partition("\n\n")
+    path_parameters = [
+        {"in": "path", "name": name, "required": True, "schema": {"type": "string"}}
+        for name in path_names
+    ]
+    others = [
+        {"in": p.where, "name": p.name, "description": p.description, "schema": p.schema}
+        for p in described.parameters
+    ]
+    made: dict[str, Any] = {
+        "operationId": endpoint.replace(".", "-"),
+        "tags": [described.tag],
+        "summary": " ".join(summary.split()),
+        "description": " ".join(description.split()),
+        "parameters": path_parameters + others,
+        "responses": _responses(described, components),
+    }
+    if described.body is not None:
+        made["requestBody"] = {
+            "required": described.body.required,
+            "content": _content(described.body.content, components),
+        }
+    if described.token:
+        made["security"] = [{_TOKEN: []}]
+    return made
+
+
+def _responses(described: Operation, components: _Components) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    for status, answer in described.answers.items():
+        responses[str(status)] = {
+            "description": answer.description,
+            "headers": {
+                name: {"description": said, "schema": {"type": "string"}}
+                for name, said in answer.headers.items()
+            },
+            "content": _content(answer.content, components),
+        }
+    codes: dict[int, list[str]] = defaultdict(list)
+    for code in described.problems + (_TOKEN_PROBLEMS if described.token else ()):
+        codes[KINDS[code].status].append(code)
+    problem = _content({MEDIA_TYPE: ProblemDocument}, components)
+    for status, of_status in sorted(codes.items()):
+        said = f"{HTTPStatus(status).phrase}: {', '.join(of_status)}"
+        responses[str(status)] = {"description": said, "content": problem}
+    responses["default"] = {"description": "Any other error", "content": problem}
+    return responses
+
+
+def _content(content: Mapping[str, Schema], components: _Components) -> dict[str, Any]:
+    return {media: {"schema": components.reference(schema)} for media, schema in content.items()}

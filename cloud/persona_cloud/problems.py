@@ -1,0 +1,214 @@
+"""Errors as RFC 9457 problem documents: a stable code, what was expected and came, what to do.
+
+Codes of `persona.formats` are passed through. `/docs` lists every code that can come.
+"""
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from http import HTTPStatus
+
+from flask import Flask, Response, current_app, request
+from sqlalchemy.exc import OperationalError
+from werkzeug.exceptions import HTTPException
+
+from persona.formats.errors import Code, FormatError
+
+MEDIA_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A way to fail. next_step: one sentence for whoever must mend it."""
+
+    code: str
+    status: int
+    title: str
+    next_step: str
+
+
+_SEND_AGAIN = "Pool the window again with this bundle's observe program and send the result."
+_WRITE_AGAIN = "Write the file with a safetensors library, as docs/edit-format.md says."
+
+KINDS = {
+    kind.code: kind
+    for kind in (
+        Kind("request.malformed", 400, "Malformed request", "Correct the request."),
+        Kind("request.query", 400, "Unknown or wrong query", "See the parameters at /docs."),
+        Kind(
+            "request.idempotency_key",
+            400,
+            "Unusable Idempotency-Key",
+            "Send 1 to 200 visible ASCII characters, such as a UUID, or leave the header out.",
+        ),
+        Kind("token.missing", 401, "No token", "Enrol with POST /v1/devices to get a token."),
+        Kind("token.unknown", 401, "Unknown token", "Enrol with POST /v1/devices to get a token."),
+        Kind("token.expired", 401, "Expired token", "Enrol with POST /v1/devices to get a token."),
+        Kind(
+            "enrolment.refused",
+            403,
+            "Device not accepted",
+            "Send a fresh attestation from the platform with the enrolment.",
+        ),
+        Kind("request.path", 404, "No such page", "See the paths at /docs."),
+        Kind("model.unknown", 404, "Unknown model", "Ask GET /v1/models for those there are."),
+        Kind(
+            "bundle.file_unknown",
+            404,
+            "Not a file of the bundle",
+            "Take a name from `files` of GET /v1/models/{model}.",
+        ),
+        Kind("request.method", 405, "Method not allowed", "Use a method that `Allow` names."),
+        Kind("request.accept", 406, "No such representation", "Accept one of those named."),
+        Kind(
+            Code.OBSERVATION_OTHER_BASE,
+            409,
+            "Made for another bundle",
+            "Fetch the bundle that `bundle` names, and observe with its programs.",
+        ),
+        Kind("request.too_large", 413, "Body too large", "Send a body within the limit."),
+        Kind("request.media_type", 415, "Unknown Content-Type", "Send one of those named."),
+        Kind("request.range", 416, "Range outside the file", "Ask within `Content-Range`."),
+        Kind(
+            "idempotency.other_request",
+            422,
+            "Idempotency-Key of another request",
+            "Use a new key for a new request; repeat a request unchanged.",
+        ),
+        Kind(
+            "request.invalid",
+            422,
+            "Body does not fit its schema",
+            "Correct the named field; the schemas are at /openapi.json.",
+        ),
+        Kind(Code.OBSERVATION_INVALID, 422, "Not an observation", "Correct the named field."),
+        Kind(
+            Code.OBSERVATION_EMPTY,
+            422,
+            "Window too short",
+            "Wait for more samples.",
+        ),
+        Kind(Code.OBSERVATION_TOO_LONG, 422, "Window too long", "Send the newest samples only."),
+        Kind(Code.OBSERVATION_WIDTH, 422, "Statistics of wrong size", _SEND_AGAIN),
+        Kind(Code.OBSERVATION_NOT_FINITE, 422, "NaN or infinity", _SEND_AGAIN),
+        *(
+            Kind(code, 422, "Not a well-formed safetensors file", _WRITE_AGAIN)
+            for code in Code
+            if code.startswith("container.")
+        ),
+        Kind("request.refused", 400, "Refused", "Correct the request."),
+        Kind(
+            "server.failed",
+            500,
+            "The server failed",
+            "Try again; if it stays, give the operator the incident's id.",
+        ),
+        Kind("server.store", 503, "The database does not answer", "Try again after a second."),
+    )
+}
+
+_OF_STATUS = {
+    400: "request.malformed",
+    404: "request.path",
+    405: "request.method",
+    406: "request.accept",
+    413: "request.too_large",
+    415: "request.media_type",
+    416: "request.range",
+}
+
+
+@dataclass(frozen=True)
+class ProblemDocument:
+    """An error (RFC 9457). type: where the code is explained. code: stable, for programs.
+
+    bundle: the right bundle's digest, where another one was named.
+    """
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    bundle: str | None = None
+
+
+class Problem(Exception):  # noqa: N818
+    """Raised by a request handler. said: what was expected and what came."""
+
+    def __init__(
+        self,
+        code: str,
+        said: str,
+        *,
+        bundle: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(said)
+        self.code, self.said, self.bundle = code, said, bundle
+        self.headers = dict(headers or {})
+
+
+def handle_problems(app: Flask) -> None:
+    """Answer every error of `app` with a problem document."""
+    app.register_error_handler(Problem, _problem)
+    app.register_error_handler(FormatError, _format_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(OperationalError, _store_error)
+    app.register_error_handler(Exception, _failure)
+
+
+def _document(problem: Problem, status: int | None = None) -> Response:
+    kind = KINDS[problem.code]
+    said = problem.said if problem.said.endswith((".", "?", "!")) else f"{problem.said}."
+    document = ProblemDocument(
+        type=f"/docs#{kind.code}",
+        title=kind.title,
+        status=status or kind.status,
+        code=str(kind.code),
+        detail=f"{said} {kind.next_step}",
+        bundle=problem.bundle,
+    )
+    present = {name: value for name, value in asdict(document).items() if value is not None}
+    response = Response(json.dumps(present), document.status, mimetype=MEDIA_TYPE)
+    response.headers.update(problem.headers)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _problem(problem: Problem) -> Response:
+    return _document(problem)
+
+
+def _format_error(error: FormatError) -> Response:
+    return _document(Problem(error.code, str(error.args[0])))
+
+
+def _http_error(error: HTTPException) -> Response | HTTPException:
+    """What Flask and werkzeug refuse by themselves; redirects pass."""
+    status = error.code or 500
+    if status < 400:
+        return error
+    if status >= 500:
+        return _failure(error)
+    kept = {k: v for k, v in error.get_headers() if k not in ("Content-Type", "Content-Length")}
+    allowed = f", allowed are {kept['Allow']}" if "Allow" in kept else ""
+    said = f"{request.method} {request.path:.100}: {HTTPStatus(status).phrase}{allowed}"
+    code = _OF_STATUS.get(status, "request.refused")
+    return _document(Problem(code, said, headers=kept), status)
+
+
+def _store_error(error: OperationalError) -> Response:
+    current_app.logger.error("the database does not answer: %s", error.orig)
+    return _document(
+        Problem("server.store", "This request was not carried out", headers={"Retry-After": "1"})
+    )
+
+
+def _failure(error: Exception) -> Response:
+    incident = uuid.uuid4()
+    current_app.logger.error("incident %s", incident, exc_info=error)
+    return _document(
+        Problem("server.failed", f"This request was not answered, incident {incident}")
+    )

@@ -1,0 +1,31 @@
+"""Prior correction: the class mix of the window, estimated by EM, corrects the logits.
+
+logits + log(π_EM / π_train)      (Saerens, Latinne and Decaestecker 2002)
+"""
+
+import torch
+from torch import Tensor
+
+from persona.baselines.base import Rival, Setting, rivals
+from persona.evaluation.metrics import score
+from persona.formats.observation import PooledSpec
+from persona.method.slots import edited_forward
+
+
+@rivals.register("prior-correction")
+class PriorCorrection(Rival):
+    """Logits corrected by the window's class mix, as estimated by expectation maximisation."""
+
+    def applies(self, setting: Setting) -> bool:
+        return isinstance(setting.observation, PooledSpec)
+
+    def scores(self, setting: Setting) -> Tensor:
+        spec = setting.observation
+        assert isinstance(spec, PooledSpec)
+        first = 2 * spec.features + spec.classes
+        prior = setting.test.vectors[:, first : first + spec.classes].clamp_min(1e-4)
+        shift = prior.log() - torch.tensor(spec.training_mass).log()
+        with torch.inference_mode():
+            nothing = setting.nothing()
+            logits = edited_forward(setting.module, setting.slots, nothing, setting.test.hidden)
+            return score(setting.task, logits + shift[:, None], setting.test.targets)

@@ -1,0 +1,39 @@
+"""The `persona` command: one file a command. Heavy libraries load when a command needs them."""
+
+import click
+
+from persona import __version__
+from persona.cli.bench import bench
+from persona.cli.bundle import bundle
+from persona.cli.demo import demo
+from persona.cli.device import device
+from persona.cli.edit import edit
+from persona.cli.evaluate import evaluate
+from persona.cli.export import export
+from persona.cli.listings import listings
+from persona.cli.serve import serve
+from persona.cli.train import train
+
+EPILOG = """\b
+The whole path, on your own data and model:
+  persona train my.toml --data DIR --out RUN      backbone, adapter, prototypes
+  persona evaluate RUN --data DIR --out DIR       what editing gains, with controls
+  persona export RUN --target all --out BUNDLE    what an app ships
+  persona serve RUN --bundle BUNDLE               the cloud adapter
+  persona device BUNDLE --cloud URL --data DIR    a phone, on this machine
+
+Exit codes: 0 done, 1 the check failed, 2 wrong usage.
+"""
+
+
+@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="persona")
+def main() -> None:
+    """Models on phones that adapt to their owner without being retrained there.
+
+    `persona demo` shows all of it in three minutes; it needs no data and no network.
+    """
+
+
+for command in (demo, train, evaluate, export, bundle, edit, serve, device, bench, *listings):
+    main.add_command(command)

@@ -1,0 +1,137 @@
+"""`persona bundle`: look into a bundle, and prove it on this machine."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.table import Table
+
+from persona.cli.terminal import CheckFailedError, command, json_option, say_json, stdout
+
+if TYPE_CHECKING:
+    from persona.bundles import Bundle
+
+trust_option = click.option(
+    "--trust",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The publisher's public key (PEM), as an app pins it.",
+)
+
+
+@click.group()
+def bundle() -> None:
+    """Show or verify what an app ships."""
+
+
+def open_trusted(path: Path, trust: Path | None) -> "Bundle":
+    """Open a bundle, with the pinned key where there is one."""
+    from persona.bundles import open_bundle
+    from persona.signing import PublicKeys, read_public_key
+
+    return open_bundle(path, None if trust is None else PublicKeys([read_public_key(trust)]))
+
+
+def _describe(opened: "Bundle") -> dict[str, Any]:
+    manifest = opened.manifest
+    return {
+        "model": manifest.model,
+        "digest": opened.digest,
+        "signed_by": opened.key_id,
+        "task": manifest.task,
+        "created_at": manifest.created_at,
+        "slots": {s.name: f"{s.kind} {s.out}×{s.in_}" for s in manifest.slots},
+        "observation": manifest.observation.kind,
+        "prototypes": manifest.prototype_count,
+        "programs": {
+            f"{p.target} {p.precision}": {
+                "verified": p.verified,
+                "tolerance": p.tolerance,
+                "delegation": p.delegation,
+            }
+            for p in manifest.programs
+        },
+        "bytes": sum(file.size for file in manifest.files.values()),
+        "edit_keys": [key.id for key in manifest.edit_keys],
+    }
+
+
+@bundle.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@trust_option
+@json_option
+@command
+def show(path: Path, trust: Path | None, as_json: bool) -> None:
+    """Say what a bundle holds, after checking its signature and every file."""
+    described = _describe(open_trusted(path, trust))
+    if as_json:
+        say_json(described)
+        return
+    table = Table(show_header=False, box=None)
+    for name, value in described.items():
+        lines = (
+            [f"{k}: {v['verified'] if isinstance(v, dict) else v}" for k, v in value.items()]
+            if isinstance(value, dict)
+            else [str(value)]
+        )
+        table.add_row(f"[bold]{name}[/]", "\n".join(lines))
+    stdout.print(table)
+
+
+@bundle.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@trust_option
+@json_option
+@command
+def verify(path: Path, trust: Path | None, as_json: bool) -> None:
+    """Check signature and files, then run every program here against the golden vectors."""
+    from persona_export.parity import check_program
+    from persona_export.targets import ExportError, targets
+
+    opened = open_trusted(path, trust)
+    manifest = opened.manifest
+    rows: dict[str, dict[str, Any]] = {}
+    failed = ""
+    for program in manifest.programs:
+        name = f"{program.target} {program.precision}"
+        try:
+            parity = check_program(
+                targets[program.target](),
+                opened.path,
+                program,
+                manifest.slots,
+                opened.base,
+                opened.prototypes.changes,
+                opened.golden,
+            )
+        except ExportError as error:
+            rows[name] = {"passed": False, "reason": str(error)}
+            failed = str(error)
+        else:
+            rows[name] = {"passed": True, "verified": program.verified, **vars(parity)}
+    if as_json:
+        say_json({"bundle": opened.digest, "pinned": trust is not None, "programs": rows})
+    else:
+        _print_rows(opened, rows, pinned=trust is not None)
+    if failed:
+        raise CheckFailedError("bundle.program_differs", failed)
+
+
+def _print_rows(opened: "Bundle", rows: dict[str, dict[str, Any]], *, pinned: bool) -> None:
+    table = Table(title=f"{opened.manifest.model}  {opened.digest[:16]}", title_justify="left")
+    for column in ("program", "how", "base", "prototypes", "edited", "allowed"):
+        table.add_column(column, justify="left" if column in ("program", "how") else "right")
+    for name, row in rows.items():
+        if row["passed"]:
+            figures = [f"{row[c]:.1e}" for c in ("base", "prototypes", "edited", "tolerance")]
+            table.add_row(name, row["verified"], *figures)
+        else:
+            table.add_row(name, "[red]failed[/]", row["reason"])
+    stdout.print(table)
+    stdout.print(
+        f"{len(opened.manifest.files)} files match the manifest, signed by {opened.key_id}"
+    )
+    if not pinned:
+        stdout.print(
+            "[yellow]The key came with the bundle: the files belong together, but who made them "
+            "is not proven. Pin the publisher's key with --trust.[/]"
+        )

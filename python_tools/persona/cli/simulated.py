@@ -1,0 +1,32 @@
+"""Unseen devices for commands that play a phone: their data come from the bundle's own data set."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from persona.bundles import Bundle
+from persona.data import Device as User
+from persona.device.device import Device
+from persona.evaluation.metrics import score
+from persona.evaluation.protocol import TEST_SEED
+from persona.formats import schema
+from persona.training.config import RunConfig
+from persona.training.pipeline import open_dataset
+
+
+def unseen_users(bundle: Bundle, data: Path | None, count: int, seed: int) -> list[User]:
+    """`count` devices of the test split, as the bundle's configuration makes them."""
+    config = schema.decode(RunConfig, bundle.manifest.made_by["config"], "made_by.config")
+    return open_dataset(config, data).devices("test", count, TEST_SEED + seed)
+
+
+def query_score(phone: Device, user: User) -> float:
+    """The device's score on its queries, predicted one by one with what is active now."""
+    outputs = [
+        phone.predict([column[i : i + 1] for column in user.queries])
+        for i in range(len(user.targets))
+    ]
+    stacked = torch.from_numpy(np.concatenate(outputs))
+    targets = torch.from_numpy(user.targets)
+    return float(score(phone.bundle.manifest.task, stacked, targets))

@@ -1,0 +1,1 @@
+"""Honest evaluation: protocol, metrics with intervals, and the report."""
