@@ -4,6 +4,7 @@ Schemas come from the dataclasses that are sent and read (docs/decisions/0002-op
 """
 
 import inspect
+import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -23,7 +24,9 @@ Schema = type | dict[str, Any]
 
 View = TypeVar("View", bound=Callable[..., Any])
 
-BINARY: dict[str, Any] = {"type": "string", "contentEncoding": "binary"}
+BINARY: dict[str, Any] = {}
+"""Raw bytes: OpenAPI 3.1 says nothing of them but their media type."""
+
 _TOKEN = "device-token"
 _COMPONENTS = "#/components/schemas/"
 
@@ -108,16 +111,25 @@ def openapi(app: Flask, schemas: Mapping[str, dict[str, Any]]) -> dict[str, Any]
 
 
 class _Components:
-    """Collects the dataclasses that operations name."""
+    """Collects the dataclasses that operations name.
+
+    What is read allows no unknown field; what is answered may gain fields in a later version.
+    """
 
     def __init__(self, schemas: Mapping[str, dict[str, Any]]) -> None:
         self._given = dict(schemas)
         self._kinds: dict[str, type] = {}
+        self._read: set[str] = set()
 
-    def reference(self, schema: Schema) -> dict[str, Any]:
+    def content(self, content: Mapping[str, Schema], *, read: bool) -> dict[str, Any]:
+        return {media: {"schema": self._schema(kind, read)} for media, kind in content.items()}
+
+    def _schema(self, schema: Schema, read: bool) -> dict[str, Any]:
         if isinstance(schema, dict):
             return schema
         self._kinds[schema.__name__] = schema
+        if read:
+            self._read.add(schema.__name__)
         return {"$ref": _COMPONENTS + schema.__name__}
 
     def schemas(self) -> dict[str, Any]:
@@ -125,7 +137,16 @@ class _Components:
             (name, "validation", TypeAdapter(kind)) for name, kind in self._kinds.items()
         ]
         _, made = TypeAdapter.json_schemas(adapters, ref_template=_COMPONENTS + "{model}")
+        for name in self._read:
+            _forbid_other_fields(name, made["$defs"])
         return self._given | made["$defs"]
+
+
+def _forbid_other_fields(name: str, schemas: dict[str, Any]) -> None:
+    """In a dataclass's schema and in those that it refers to."""
+    schemas[name]["additionalProperties"] = False
+    for referred in re.findall(f'"{_COMPONENTS}(\\w+)"', json.dumps(schemas[name])):
+        _forbid_other_fields(referred, schemas)
 
 
 def _operation(
@@ -152,7 +173,7 @@ def _operation(
     if described.body is not None:
         made["requestBody"] = {
             "required": described.body.required,
-            "content": _content(described.body.content, components),
+            "content": components.content(described.body.content, read=True),
         }
     if described.token:
         made["security"] = [{_TOKEN: []}]
@@ -168,18 +189,14 @@ def _responses(described: Operation, components: _Components) -> dict[str, Any]:
                 name: {"description": said, "schema": {"type": "string"}}
                 for name, said in answer.headers.items()
             },
-            "content": _content(answer.content, components),
+            "content": components.content(answer.content, read=False),
         }
     codes: dict[int, list[str]] = defaultdict(list)
     for code in described.problems + (_TOKEN_PROBLEMS if described.token else ()):
         codes[KINDS[code].status].append(code)
-    problem = _content({MEDIA_TYPE: ProblemDocument}, components)
+    problem = components.content({MEDIA_TYPE: ProblemDocument}, read=False)
     for status, of_status in sorted(codes.items()):
         said = f"{HTTPStatus(status).phrase}: {', '.join(of_status)}"
         responses[str(status)] = {"description": said, "content": problem}
     responses["default"] = {"description": "Any other error", "content": problem}
     return responses
-
-
-def _content(content: Mapping[str, Schema], components: _Components) -> dict[str, Any]:
-    return {media: {"schema": components.reference(schema)} for media, schema in content.items()}

@@ -185,11 +185,9 @@ def _format_error(error: FormatError) -> Response:
     return _document(Problem(error.code, str(error.args[0])))
 
 
-def _http_error(error: HTTPException) -> Response | HTTPException:
-    """What Flask and werkzeug refuse by themselves; redirects pass."""
+def _http_error(error: HTTPException) -> Response:
+    """What Flask and werkzeug refuse by themselves."""
     status = error.code or 500
-    if status < 400:
-        return error
     if status >= 500:
         return _failure(error)
     kept = {k: v for k, v in error.get_headers() if k not in ("Content-Type", "Content-Length")}

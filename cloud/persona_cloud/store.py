@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column, sessionmaker
 
 from persona.formats.verify import Signature
@@ -152,7 +152,7 @@ class Store:
             raise StoreError(
                 f"{error}; expected a URL such as sqlite:///cloud.sqlite, with its driver installed"
             ) from None
-        except OperationalError as error:
+        except DBAPIError as error:
             raise StoreError(
                 f"cannot open the database {parsed.render_as_string()}: {error.orig}; "
                 "check that it is there, and that it may be written to"

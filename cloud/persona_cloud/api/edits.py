@@ -102,10 +102,10 @@ def make_edit(model: str) -> Response:
     """
     here = service()
     bundle = here.bundle_of(model)
+    data = body(bundle.manifest.max_observation_bytes)  # first: unread bytes cost the connection
     device = enrolled_device()
     wanted = representation(MEDIA_TYPE, JSON)
     kind = media_type(JSON, MEDIA_TYPE_SAFETENSORS)
-    data = body(bundle.manifest.max_observation_bytes)
     asked = _idempotency(model, kind, data)
     observation = _observation(bundle, kind, data)
     try:

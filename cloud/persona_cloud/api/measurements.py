@@ -8,6 +8,7 @@ from flask import Blueprint, Response, request
 from persona.formats import schema
 from persona.formats.edit import format_time, parse_whole
 from persona.formats.measurement import Measurement
+from persona.formats.strict_json import MAX_WHOLE
 from persona_cloud.incoming import JSON, body, document, enrolled_device, media_type
 from persona_cloud.openapi import Answer, Body, Operation, Parameter, operation
 from persona_cloud.outgoing import answer
@@ -18,7 +19,7 @@ from persona_cloud.store import StoredMeasurement
 blueprint = Blueprint("measurements", __name__)
 
 _FILTERS = ("model", "bundle", "target", "precision")
-_WHOLE = {"type": "integer", "minimum": 1}
+_WHOLE = {"type": "integer", "minimum": 1, "maximum": MAX_WHOLE}
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,9 @@ def _whole(name: str) -> int | None:
     if name not in request.args:
         return None
     try:
-        return parse_whole(request.args[name])
+        number = parse_whole(request.args[name])
     except ValueError as error:
         raise Problem("request.query", f"{name}: {error}") from None
+    if number == 0:
+        raise Problem("request.query", f"{name}: expected 1 or more, got 0")
+    return number

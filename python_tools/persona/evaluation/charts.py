@@ -10,20 +10,24 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
+from unicodedata import category
 from xml.etree import ElementTree
 
-from persona.evaluation.figures import Metric, decimal, quantity
+from persona.evaluation.figures import LEVEL, Metric, decimal, quantity
 from persona.evaluation.results import LOSS_POINTS, DeviceResult, Estimate, PrototypeMap
 from persona.formats.measurement import Latency
 
 WIDE = 720
 NARROW = 350
+THIRD = 225
+"""Width of one of three charts in a row."""
 
-COLOURS = 7
+COLOURS = 8
 SHAPES = 4
-"""A prototype's mark is told apart by colour and by shape; together they repeat after 28."""
+"""A prototype's mark is told apart by colour and by shape; together they repeat after 32."""
 
 MOST_MARKS = 600
+LONGEST_LABEL = 36
 
 T = TypeVar("T")
 
@@ -108,9 +112,10 @@ def comparison(
     pitch, top, heading = (46, 30, 30) if narrow else (30, 18, 34)
     bottom = top + pitch * len(every) + (heading if rivals else 0) - (12 if narrow else 0)
     drawing = _Drawing(
-        width, bottom + 44, f"{metric.title} with 95 % intervals. " + "; ".join(texts) + "."
+        width, bottom + 44, f"{metric.title} with {LEVEL} intervals. " + "; ".join(texts) + "."
     )
-    left, right = (8, width - 8) if narrow else (198, width - 168)
+    labels = max(96, 7 * min(LONGEST_LABEL, max(len(r.label) for r in every)))
+    left, right = (8, width - 8) if narrow else (labels + 8, width - 168)
     values = [v * metric.factor for r in every for v in (r.estimate.low, r.estimate.high)]
     x = _Scale(*_padded(min(values), max(values)), left, right)
 
@@ -139,7 +144,12 @@ def _estimate(
 ) -> None:
     """One row: its label, its dot on its interval, its figures."""
     mean, interval = metric.score(row.estimate.mean), metric.range(row.estimate)
-    drawing.text(8 if narrow else 0, y + 4, f"label {row.role}", _shortened(row.label, 28))
+    drawing.text(
+        8 if narrow else 0,
+        y + 4,
+        f"label {row.role}",
+        _shortened(row.label, 24 if narrow else LONGEST_LABEL),
+    )
     if narrow:
         drawing.text(NARROW - 8, y + 4, f"value end {row.role}", f"{mean}  ({interval})")
     else:
@@ -171,7 +181,7 @@ def gains(
         f"Gain of each device, sorted. Lowest {metric.gain(found[0] / metric.factor)}, "
         f"median {metric.gain(statistics.median(found) / metric.factor)}, "
         f"highest {metric.gain(found[-1] / metric.factor)}; mean {metric.gain(gain.mean)}, "
-        f"95 % interval {metric.gain_range(gain)}.",
+        f"{LEVEL} interval {metric.gain_range(gain)}.",
     )
     left, right, top, bottom = 44, width - 4, 26, 244
     mean, low, high = (v * metric.factor for v in (gain.mean, gain.low, gain.high))
@@ -208,7 +218,7 @@ def gains(
 
 def prototype_map(places: PrototypeMap) -> str:
     """Codes of devices on two principal components, marked by prototype; centres are numbered."""
-    width, left, top = 440, 12, 12
+    width, left, top = 440, 1, 1
     counts = [places.members.count(k) for k in range(len(places.centres))]
     every = [*places.points, *places.centres]
     (x_low, x_high), (y_low, y_high) = (
@@ -250,7 +260,7 @@ def symbol(
 ) -> None:
     """The mark of a prototype's members."""
     style = f"member p{prototype % COLOURS}"
-    shape = prototype % SHAPES
+    shape = (prototype + prototype // COLOURS) % SHAPES
     if shape == 0:
         drawing.mark("circle", style, title, cx=x, cy=y, r=0.95 * size)
         return
@@ -270,15 +280,15 @@ def key(prototype: int) -> str:
     return str(drawing)
 
 
-def curve(name: str, steps: Sequence[int], loss: Sequence[float]) -> str:
+def curve(name: str, steps: Sequence[int], loss: Sequence[float], width: int = THIRD) -> str:
     """Held-out loss against training steps; the last third is shaded, the chosen state marked."""
-    width, height, left, right, top, bottom = 340, 210, 46, 332, 26, 168
+    left, right, top, bottom = 46, width - 14, 26, 156
     best = min(range(len(loss)), key=lambda i: loss[i])
     drawing = _Drawing(
         width,
-        height,
-        f"Held-out loss of {name}: {loss[0]:.3g} after {steps[0]} steps, lowest {loss[best]:.4g} "
-        f"after {steps[best]}, {loss[-1]:.4g} after {steps[-1]}.",
+        bottom + 42,
+        f"Held-out loss of {name}: {loss[0]:.4f} after {steps[0]} steps, lowest {loss[best]:.4f} "
+        f"after {steps[best]}, {loss[-1]:.4f} after {steps[-1]}.",
     )
     x = _Scale(0, steps[-1], left, right)
     y = _Scale(*_padded(min(loss), max(loss)), bottom, top)
@@ -288,14 +298,14 @@ def curve(name: str, steps: Sequence[int], loss: Sequence[float]) -> str:
     for value, label in y.ticks(4):
         drawing.line(left, y(value), right, y(value), "grid")
         drawing.text(left - 8, y(value) + 4, "tick end", label)
-    for value, _ in x.ticks(3):
+    for value, _ in x.ticks(2):
         drawing.text(x(value), bottom + 17, "tick middle", f"{value:.0f}")
     places = [(x(s), y(v)) for s, v in zip(steps, loss, strict=True)]
     drawing.mark(
         "polyline", "curve", points=" ".join(f"{_number(a)},{_number(b)}" for a, b in places)
     )
     for index, (a, b) in enumerate(places):
-        title = f"{loss[index]:.4g} after {steps[index]} steps"
+        title = f"{loss[index]:.4f} after {steps[index]} steps"
         drawing.mark("circle", "check chosen" if index == best else "check", title, cx=a, cy=b, r=4)
     drawing.text(0, 12, "axis", "Held-out loss, nats")
     drawing.text((left + right) / 2, bottom + 36, "axis middle", "Training steps")
@@ -344,8 +354,9 @@ def _shortened(text: str, longest: int) -> str:
 
 
 def _printable(text: str) -> str:
-    """XML has no place for control characters."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    """XML has no place for control characters, surrogates and noncharacters."""
+    banned = ("Cc", "Cs", "Cn")
+    return "".join("\N{REPLACEMENT CHARACTER}" if category(c) in banned else c for c in text)
 
 
 def _number(value: float) -> str:

@@ -10,6 +10,9 @@ from persona.evaluation.results import Estimate
 
 SPACE = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
+LEVEL = f"95{SPACE}%"
+"""The level of every interval."""
+
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 

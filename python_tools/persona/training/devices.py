@@ -4,7 +4,7 @@ The trunk is frozen, so its output for every query is computed here, and trainin
 alone; the observation is pooled here with the same code as on a device.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,14 +76,28 @@ class _Head(nn.Module):
         return output
 
 
-def observe(backbone: Backbone, spec: ObservationSpec, device: Device) -> Observation:
-    """What a device would upload about its window."""
+def observe(
+    backbone: Backbone, spec: ObservationSpec, devices: Sequence[Device]
+) -> list[Observation]:
+    """What each device would upload about its window."""
+    newest = [tuple(w[-spec.max_count :] for w in device.window) for device in devices]
     if isinstance(spec, ItemsSpec):
-        return ItemsObservation(device.window[0][-spec.max_count :])
+        return [ItemsObservation(items) for (items,) in newest]
+    samples = tuple(
+        torch.from_numpy(np.concatenate(columns)) for columns in zip(*newest, strict=True)
+    )
     with torch.inference_mode():
-        window = tuple(torch.from_numpy(w[-spec.max_count :]) for w in device.window)
-        features, posterior = backbone.features(*window)
-    return pool(spec, features.numpy(), posterior.numpy())
+        parts = [backbone.features(*chunk) for chunk in _chunks(samples)]
+    features, posterior = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
+    ends = np.cumsum([len(window[0]) for window in newest])[:-1]
+    return [
+        pool(spec, f, p)
+        for f, p in zip(np.split(features, ends), np.split(posterior, ends), strict=True)
+    ]
+
+
+def _chunks(tensors: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
+    return zip(*(t.split(_CHUNK) for t in tensors), strict=True)
 
 
 def encoder_input(spec: ObservationSpec, observation: Observation) -> np.ndarray:
@@ -102,7 +116,7 @@ def to_tensors(
     devices: Sequence[Device],
 ) -> DeviceTensors:
     """Observe every device and compute its queries' hidden states."""
-    observations = [observe(backbone, spec, device) for device in devices]
+    observations = observe(backbone, spec, devices)
     _, head_only = edited_part(backbone, slots)
     queries = tuple(
         torch.from_numpy(np.stack(columns))
@@ -118,11 +132,10 @@ def to_tensors(
 
 def _trunk(backbone: Backbone, queries: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     count, each = queries[0].shape[:2]
-    flat = [q.flatten(0, 1) for q in queries]
     parts: list[tuple[Tensor, ...]] = []
     with torch.no_grad():
-        for start in range(0, count * each, _CHUNK):
-            hidden = backbone.trunk(*(f[start : start + _CHUNK] for f in flat))
+        for chunk in _chunks(tuple(q.flatten(0, 1) for q in queries)):
+            hidden = backbone.trunk(*chunk)
             parts.append(hidden if isinstance(hidden, tuple) else (hidden,))
     return tuple(
         torch.cat(columns).unflatten(0, (count, each)) for columns in zip(*parts, strict=True)

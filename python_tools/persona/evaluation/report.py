@@ -1,0 +1,355 @@
+"""The page that a sceptical engineer reads: one HTML file, made of `Results` and nothing else.
+
+Sentences are decided here, from the figures; the template `report.html` sets them on the page.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from persona.evaluation import charts, figures
+from persona.evaluation.charts import Row
+from persona.evaluation.figures import Metric
+from persona.evaluation.results import LOSS_POINTS, DeviceResult, Estimate, ExportResult, Results
+from persona.formats import schema
+from persona.formats.measurement import Measurement
+
+FEW_DEVICES = 20
+"""Under so many devices a bootstrap interval is noticeably too narrow, and the page says so."""
+
+CONVERGED = 0.05
+"""Largest relative fall of held-out loss in the last third of a training that has converged."""
+
+CONSTANT = 0.1
+"""Below this spread relative to their size, edits are close to one constant edit."""
+
+DEVICES_LISTED = 200
+
+CURVES = {"backbone": "Static model", "adapter": "Adapter", "prototypes": "Group edits"}
+PHONES = ("android", "ios", "ipados")
+
+
+def render_report(results: Results) -> str:
+    """One self-contained HTML page, the same for the same results."""
+    environment = Environment(
+        loader=PackageLoader("persona.evaluation", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    metric = Metric.named(results.metric)
+    rows, rivals = comparison_rows(results)
+    curves = {
+        CURVES.get(name, name): (found["steps"], found["loss"])
+        for name, found in schema.encode(results.curves).items()
+    }
+    return environment.get_template("report.html").render(
+        results=results,
+        metric=metric,
+        figures=figures,
+        headline=headline(results, metric),
+        provisos=provisos(results),
+        comparison=_both(charts.comparison, rows, rivals, metric),
+        comparison_finding=comparison_finding(rows + rivals),
+        comparison_findings=comparison_findings(results, metric),
+        gains=_both(charts.gains, results.devices, results.edited_minus_static, metric),
+        gains_finding=gains_finding(results.devices, metric),
+        loss_points=LOSS_POINTS,
+        prototype_map=_prototype_map(results),
+        groups=groups(results),
+        curves=[
+            (title, _both(charts.curve, title.lower(), *curve, wide=charts.THIRD))
+            for title, curve in curves.items()
+        ],
+        convergence=convergence(curves),
+        latency_chart=results.latency
+        and _both(charts.latency, results.latency.base, results.latency.edited),
+        latency_finding=results.latency and latency_finding(results.latency),
+        latency_terms=results.latency and latency_terms(results.latency),
+        edit_costs=edit_costs(results.devices),
+        exports_finding=exports_finding(results.exports, results.left_out),
+        difference=largest_difference,
+        reports={f"{e.target} {e.precision}": _document(e.delegation) for e in results.exports},
+        listed=sorted(results.devices, key=lambda d: d.edited - d.static)[:DEVICES_LISTED],
+        provenance={name: flattened(value) for name, value in results.made_by.items()},
+    )
+
+
+def _both(chart: Callable[..., str], *data: Any, wide: int = charts.WIDE) -> tuple[Markup, Markup]:
+    """A chart drawn for wide and for narrow screens."""
+    return Markup(chart(*data, width=wide)), Markup(chart(*data, width=charts.NARROW))
+
+
+def _prototype_map(results: Results) -> Markup | None:
+    places = results.prototype_map
+    return Markup(charts.prototype_map(places)) if places.points else None
+
+
+def headline(results: Results, metric: Metric) -> str:
+    """What the edit gained on unseen devices, or that no gain was shown."""
+    gain, count = results.edited_minus_static, len(results.devices)
+    devices = f"{count} unseen device{'' if count == 1 else 's'}"
+    change = (
+        f"from {metric.score(results.static.mean)} to {metric.score(results.edited.mean)} "
+        f"on {devices}"
+    )
+    if count == 1:
+        return f"One device proves nothing: {metric.name} went {change}."
+    if gain.low > 0:
+        return (
+            f"The edit raises {metric.name} by {metric.amount(gain.mean)}, {change} "
+            f"({figures.LEVEL} interval {metric.gain_range(gain)})."
+        )
+    if gain.high < 0:
+        return (
+            f"The edit lowers {metric.name} by {metric.amount(gain.mean)}, {change} "
+            f"({figures.LEVEL} interval {metric.gain_range(gain)})."
+        )
+    return (
+        f"No gain is shown: {metric.name} went {change}, and the {figures.LEVEL} interval of the "
+        f"difference, {metric.gain_range(gain)}, includes zero."
+    )
+
+
+def provisos(results: Results) -> list[str]:
+    """What limits the headline."""
+    count, found = len(results.devices), []
+    if 1 < count < FEW_DEVICES:
+        found.append(
+            f"{count} devices are few: an interval resampled from so few is narrower than it "
+            "should be."
+        )
+    if len(results.seeds) == 1:
+        found.append(
+            "One training seed: intervals say how much devices differ, not how much trainings do."
+        )
+    if results.edit_spread < CONSTANT:
+        found.append(
+            f"The edits differ across devices by only {figures.decimal(results.edit_spread, 2)} "
+            "of their size: this is close to one constant edit for all."
+        )
+    return found
+
+
+def comparison_rows(results: Results) -> tuple[list[Row], list[Row]]:
+    """The rows of the first chart: ours in the order of the method, rivals from best to worst."""
+    ours = [
+        Row("Static model", results.static, "static"),
+        Row("Prototype only", results.prototype_only),
+        Row("Edited", results.edited, "edited"),
+        Row("Another device’s edit", results.other_device_control, "control"),
+    ]
+    ranked = sorted(results.rivals.items(), key=lambda item: -item[1].mean)
+    return ours, [Row(name, estimate) for name, estimate in ranked]
+
+
+def comparison_finding(rows: Sequence[Row]) -> str:
+    """Where the edit comes among everything that was tried."""
+    edited = next(r.estimate.mean for r in rows if r.role == "edited")
+    better = [r.label for r in rows if r.estimate.mean > edited]
+    if not better:
+        return f"Of {len(rows)} ways to serve these devices the edit scores highest."
+    named = ", ".join(better[:3]) + (f" and {len(better) - 3} more" if len(better) > 3 else "")
+    return f"Of {len(rows)} ways to serve these devices, {len(better)} scored higher: {named}."
+
+
+def comparison_findings(results: Results, metric: Metric) -> list[tuple[str, str]]:
+    """What control, prototypes and rivals say, each with a name."""
+    alone = results.prototype_minus_static
+    found = [
+        ("Control", _control(results, metric)),
+        (
+            "Prototype alone",
+            f"{metric.gain(alone.mean)} ({metric.gain_range(alone)}), with no network at all"
+            + ("; the interval includes zero." if _unclear(alone) else "."),
+        ),
+    ]
+    if results.rivals:
+        name, best = max(results.rivals.items(), key=lambda item: item[1].mean)
+        ahead = results.edited.mean - best.mean
+        found.append(
+            (
+                "Best rival",
+                f"{name}, {metric.score(best.mean)}: {metric.amount(ahead)} "
+                f"{'below' if ahead >= 0 else 'above'} the edit.",
+            )
+        )
+    return found
+
+
+def _control(results: Results, metric: Metric) -> str:
+    own, other = results.edited_minus_other, results.other_device_control.mean
+    against_static = other - results.static.mean
+    beside = (
+        f"An edit made from another device’s window scores {metric.score(other)}, "
+        f"{metric.amount(against_static)} {'above' if against_static > 0 else 'below'} the "
+        "static model"
+    )
+    over = f"{metric.gain(own.mean)} ({metric.gain_range(own)})"
+    if own.low <= 0:
+        return (
+            f"{beside}; a device’s own edit is not shown to be better than another’s: {over}. "
+            "Nothing here is personal."
+        )
+    if against_static > 0:
+        return f"{beside}: part of the gain suits every device. Own over other: {over}."
+    return f"{beside}: what helps comes from the device’s own window. Own over other: {over}."
+
+
+def gains_finding(devices: Sequence[DeviceResult], metric: Metric) -> str:
+    """How many devices gain, stay and lose, and how many lose much."""
+    found = np.array([d.edited - d.static for d in devices])
+    up, down = int((found > 0).sum()), int((found < 0).sum())
+    much = int((found < -LOSS_POINTS).sum())
+    return (
+        f"{up} of {len(found)} devices gain, {len(found) - up - down} stay as they were and "
+        f"{down} lose, {much} of them more than {metric.threshold(LOSS_POINTS)}."
+    )
+
+
+@dataclass(frozen=True)
+class Group:
+    """One prototype in the map's legend. gain: mean of the test devices that belong to it."""
+
+    prototype: int
+    mark: Markup
+    members: int
+    gain: float | None
+
+
+def groups(results: Results) -> list[Group]:
+    """The prototypes, with how many devices each serves and what editing gains there."""
+    places = results.prototype_map
+    found = []
+    for index in range(len(places.centres)):
+        gained = [d.edited - d.static for d in results.devices if d.prototype == index]
+        members = places.members.count(index)
+        mean = fmean(gained) if gained else None
+        found.append(Group(index, Markup(charts.key(index)), members, mean))
+    return found
+
+
+def convergence(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> str | None:
+    """By how much the static model's held-out loss still fell in the last third of training."""
+    if CURVES["backbone"] not in curves:
+        return None
+    steps, loss = curves[CURVES["backbone"]]
+    before = [v for s, v in zip(steps, loss, strict=True) if s <= steps[-1] * 2 / 3]
+    if not before:
+        return "The static model was checked too seldom to tell whether it had converged."
+    fall = (min(before) - min(loss)) / min(before)
+    fell = (
+        f"In the last third of its training the static model’s held-out loss fell by "
+        f"{figures.share(fall)} ({min(before):.4f} to {min(loss):.4f})"
+    )
+    if fall <= CONVERGED:
+        return f"{fell}: it had converged, so gains are not those of an undertrained model."
+    return f"{fell}: it may not have converged, and an undertrained model flatters every edit."
+
+
+def latency_finding(measured: Measurement) -> str:
+    """What editing costs a call."""
+    base, edited = figures.quantity(measured.base.p50_us), figures.quantity(measured.edited.p50_us)
+    return (
+        f"At the median an edited call takes {edited}{figures.SPACE}µs, "
+        f"{figures.decimal(measured.ratio, 2)} times the {base}{figures.SPACE}µs of the same model "
+        "with baked weights."
+    )
+
+
+def latency_terms(measured: Measurement) -> list[tuple[str, str]]:
+    """Under which terms it was measured."""
+    host = measured.host
+    phone = host.system.lower().startswith(PHONES)
+    counts = {d: measured.delegates.count(d) for d in dict.fromkeys(measured.delegates)}
+    delegates = ", ".join(f"{name} × {n}" if n > 1 else name for name, n in counts.items())
+    threads = f"{host.threads} thread{'' if host.threads == 1 else 's'}"
+    found = [
+        ("Host", f"{host.system} {host.machine}" + ("" if phone else "; not a phone")),
+        ("Processor", f"{threads}, {host.cores} cores, thermal state {host.thermal}"),
+        ("Program", f"{measured.target} {measured.precision}"),
+        ("Delegates", delegates or "none"),
+        (
+            "Calls",
+            f"{measured.base.iterations} of each, in turn, after {measured.base.warmup} to warm up",
+        ),
+        ("Load", f"{figures.quantity(measured.load_ms)}{figures.SPACE}ms"),
+    ]
+    if measured.edit_to_active_ms is not None:
+        active = f"{figures.quantity(measured.edit_to_active_ms)}{figures.SPACE}ms"
+        found.append(("Edit to active", active))
+    return found
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One thing that an edit costs, over devices."""
+
+    name: str
+    meaning: str
+    median: str
+    worst: str
+    devices: int
+
+
+def edit_costs(devices: Sequence[DeviceResult]) -> list[Cost]:
+    """Bytes and times of an edit, where edits were sent."""
+
+    def milliseconds(value: float) -> str:
+        return f"{figures.quantity(value)}{figures.SPACE}ms"
+
+    columns = (
+        ("Edit file", "what is sent, signature included", figures.size, "edit_bytes"),
+        ("Edit to active", "from bytes in hand to probe passed", milliseconds, "edit_to_active_ms"),
+        ("Round trip", "from observation sent to edit received", milliseconds, "round_trip_ms"),
+    )
+    found = []
+    for name, meaning, written, field in columns:
+        values = [v for d in devices if (v := getattr(d, field)) is not None]
+        if values:
+            median = written(float(np.median(values)))
+            found.append(Cost(name, meaning, median, written(max(values)), len(values)))
+    return found
+
+
+def largest_difference(export: ExportResult) -> float:
+    """The largest difference from PyTorch, whatever the state of the slots."""
+    return max(export.base_difference, export.prototype_difference, export.edited_difference)
+
+
+def exports_finding(exports: Sequence[ExportResult], left_out: Mapping[str, str]) -> str:
+    """How many programs were exported, and whether each stays within its tolerance."""
+    count = f"{len(exports)} program{'' if len(exports) == 1 else 's'} exported"
+    out = f"; {len(left_out)} left out" if left_out else ""
+    beyond = [e for e in exports if not largest_difference(e) <= e.tolerance]
+    if beyond:
+        names = ", ".join(f"{e.target} {e.precision}" for e in beyond)
+        return f"{count}{out}. Outside the tolerance: {names}."
+    within = ", each within its tolerance of PyTorch" if exports else ""
+    return f"{count}{within}{out}."
+
+
+def flattened(value: Any, name: str = "") -> list[tuple[str, str]]:
+    """A nested document as dotted names with their values."""
+    if isinstance(value, Mapping) and value:
+        return [
+            row
+            for key, inner in value.items()
+            for row in flattened(inner, f"{name}.{key}" if name else str(key))
+        ]
+    return [(name, value if isinstance(value, str) else _document(value, indent=None))]
+
+
+def _document(value: Any, indent: int | None = 2) -> str:
+    return json.dumps(schema.encode(value), indent=indent, ensure_ascii=False, default=str)
+
+
+def _unclear(estimate: Estimate) -> bool:
+    return estimate.low <= 0 <= estimate.high

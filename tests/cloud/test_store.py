@@ -1,0 +1,83 @@
+"""Sequence numbers are given out once, whoever asks at the same time."""
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import pytest
+
+from persona_cloud.store import Device, Store, StoreError
+
+
+def device(name):
+    now = datetime.now(UTC)
+    return Device(name, f"digest of {name}", "other", now, now)
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path / 'cloud.sqlite'}"
+
+
+def take(url, name, count):
+    store = Store(url)
+    return [store.next_sequence(name) for _ in range(count)]
+
+
+def test_threads_never_get_the_same_number(url):
+    store = Store(url)
+    store.enrol(device("a"))
+    with ThreadPoolExecutor(8) as pool:
+        given = list(pool.map(lambda _: store.next_sequence("a"), range(100)))
+    assert sorted(given) == list(range(1, 101))
+
+
+def test_processes_never_get_the_same_number(url):
+    store = Store(url)
+    for name in "ab":
+        store.enrol(device(name))
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        parts = [pool.submit(take, url, "a", 60) for _ in range(2)]
+        first, second = (part.result() for part in parts)
+    assert sorted(first + second) == list(range(1, 121))
+    assert first == sorted(first)
+    assert store.next_sequence("b") == 1
+
+
+def test_numbers_go_on_after_a_restart(url):
+    Store(url).enrol(device("a"))
+    assert take(url, "a", 2) + take(url, "a", 2) == [1, 2, 3, 4]
+
+
+def test_moments_come_back_in_utc(url):
+    store, sent = Store(url), device("a")
+    store.enrol(sent)
+    assert store.device_with("digest of a").expires_at == sent.expires_at
+    assert store.device_with("digest of b") is None
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ("sqlite:////nowhere/at/all/cloud.sqlite", "check that it is there"),
+        ("cloud.sqlite", "expected a URL such as"),
+        ("dbase://cloud", "expected a URL such as"),
+    ],
+)
+def test_a_database_that_cannot_be_opened_is_named(bad, said):
+    with pytest.raises(StoreError, match=said):
+        Store(bad)
+
+
+def test_a_file_that_is_no_database_is_left_alone(tmp_path):
+    file = tmp_path / "notes.txt"
+    file.write_text("remember the milk " * 100)
+    with pytest.raises(StoreError, match="not a database"):
+        Store(f"sqlite:///{file}")
+    assert file.read_text().startswith("remember the milk")
+
+
+def test_a_password_is_not_shown():
+    with pytest.raises(StoreError) as refused:
+        Store("postgresql+unknown://persona:secret@db/persona")
+    assert "secret" not in str(refused.value)
