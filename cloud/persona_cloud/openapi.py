@@ -1,6 +1,6 @@
 """The OpenAPI 3.1 document, made from the routes of the app and what each says of itself.
 
-Schemas come from the dataclasses that are sent and read (docs/decisions/0002-openapi.md).
+Schemas come from the dataclasses that are sent and read (docs/decisions/0001-openapi.md).
 """
 
 import inspect

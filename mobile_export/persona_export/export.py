@@ -17,7 +17,6 @@ import torch
 
 from persona.backbones import Backbone, DynamicDim
 from persona.backbones.base import InputSpec
-from persona.bundles import encode_signature
 from persona.durable import staged_folder
 from persona.formats.bundle_tensors import (
     Golden,
@@ -44,7 +43,7 @@ from persona.formats.schema import encode
 from persona.formats.slots import Array, SlotSpec, tensor_names, zero_edit
 from persona.method.slots import base_tensors, compose, edited_forward
 from persona.runs import Run, versions
-from persona.signing import to_text
+from persona.signing import encode_signature, to_text
 from persona_export.parity import check_program
 from persona_export.targets import ExportError, Precision, Source, targets
 
@@ -108,7 +107,9 @@ def export_bundle(
         step("writing the bundle")
         (staging / "base.safetensors").write_bytes(encode_base(slots, base))
         (staging / "prototypes.safetensors").write_bytes(encode_prototypes(slots, prototypes))
-        (staging / "golden.safetensors").write_bytes(encode_golden(slots, ports, output, golden))
+        (staging / "golden.safetensors").write_bytes(
+            encode_golden(slots, ports, output, run.record.observation, golden)
+        )
         manifest = _manifest(run, staging, ports, output, tuple(programs))
         data = encode_manifest(manifest)
         key = run.bundle_key()
@@ -203,6 +204,10 @@ def _golden(run: Run) -> Golden:
                 for x in inputs
             )
 
+    observed: list[tuple[torch.Tensor, torch.Tensor]] = []
+    if isinstance(run.record.observation, PooledSpec):
+        with torch.inference_mode():
+            observed = [backbone.features(*x) for x in inputs]
     changes = _prototypes(run).changes
     return Golden(
         inputs=tuple(
@@ -212,6 +217,8 @@ def _golden(run: Run) -> Golden:
         prototypes=tuple(outputs(change) for change in changes),
         edit=edit,
         edited=outputs(edit),
+        features=tuple(features.numpy() for features, _ in observed),
+        posterior=tuple(posterior.numpy() for _, posterior in observed),
     )
 
 

@@ -4,11 +4,9 @@ The rules are pure functions in `persona.formats`; this module reads the files a
 """
 
 import hashlib
-import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from persona.formats.bundle_tensors import (
     Golden,
@@ -28,10 +26,8 @@ from persona.formats.manifest import (
     verify_manifest,
 )
 from persona.formats.slots import Array
-from persona.formats.verify import Expectation, Signature
-from persona.signing import PublicKeys, from_text, to_text
-
-PUBLIC_KEY = "public-key"
+from persona.formats.verify import Expectation
+from persona.signing import PublicKeys, StoredSignature, decode_stored, from_text
 
 
 @dataclass(frozen=True)
@@ -64,16 +60,6 @@ class Bundle:
         )
 
 
-def encode_signature(signature: Signature, public_key: bytes) -> bytes:
-    """The bytes of `manifest.sig`. The key goes along for whoever has not pinned one."""
-    document = {
-        "key_id": signature.key_id,
-        "signature": to_text(signature.der),
-        PUBLIC_KEY: to_text(public_key),
-    }
-    return (json.dumps(document, indent=1) + "\n").encode()
-
-
 def open_bundle(path: Path, trusted: PublicKeys | None = None) -> Bundle:
     """Read and verify a bundle folder: signature, every file, slots, prototypes, golden vectors.
 
@@ -86,15 +72,14 @@ def open_bundle(path: Path, trusted: PublicKeys | None = None) -> Bundle:
             Code.BUNDLE_MANIFEST, f"{path} is a zip; unpack it and name the folder instead"
         )
     manifest_bytes = _read(path, MANIFEST)
-    signature, keys = _signature(_read(path, SIGNATURE))
-    manifest = verify_manifest(manifest_bytes, signature, trusted or keys)
+    manifest, key_id = verify_signed(manifest_bytes, _read(path, SIGNATURE), trusted)
     check_files(manifest, _digests(path))
     slots, count = manifest.slots, manifest.prototype_count
     return Bundle(
         path=path,
         manifest=manifest,
         digest=digest(manifest_bytes),
-        key_id=signature.key_id,
+        key_id=key_id,
         base=decode_base(slots, (path / manifest.base).read_bytes()),
         prototypes=decode_prototypes(
             slots, count, manifest.observation.width, (path / manifest.prototypes).read_bytes()
@@ -104,9 +89,23 @@ def open_bundle(path: Path, trusted: PublicKeys | None = None) -> Bundle:
             count,
             manifest.inputs,
             manifest.outputs[0],
+            manifest.observation,
             (path / manifest.golden).read_bytes(),
         ),
     )
+
+
+def verify_signed(
+    manifest: bytes, signature: bytes, trusted: PublicKeys | None
+) -> tuple[Manifest, str]:
+    """The manifest and the id of the key that signed it, from the bytes of the two files.
+
+    trusted: as in `open_bundle`. Raises FormatError.
+    """
+    stored = _decode_stored(signature)
+    if trusted is None:
+        trusted = PublicKeys([] if stored.public_key is None else [stored.public_key])
+    return verify_manifest(manifest, stored.signature, trusted), stored.signature.key_id
 
 
 def _read(path: Path, name: str) -> bytes:
@@ -118,12 +117,10 @@ def _read(path: Path, name: str) -> bytes:
     return (path / name).read_bytes()
 
 
-def _signature(data: bytes) -> tuple[Signature, PublicKeys]:
+def _decode_stored(data: bytes) -> StoredSignature:
     try:
-        document: dict[str, Any] = json.loads(data)
-        signature = Signature(document["key_id"], from_text(document["signature"]))
-        return signature, PublicKeys([from_text(document[PUBLIC_KEY])])
-    except (ValueError, KeyError, TypeError) as error:
+        return decode_stored(data)
+    except ValueError as error:
         raise FormatError(
             Code.BUNDLE_SIGNATURE, f"{SIGNATURE} cannot be read ({error}); copy the bundle again"
         ) from None

@@ -141,7 +141,7 @@ def load_run(path: Path) -> Run:
     config = record.config
     folder = path if config.backbone.file is None else (path / config.backbone.file).parent
     backbone = build_backbone(config, record.backbone_settings, folder)
-    adapter = build_adapter(record.slots, record.observation, config.adapter)
+    adapter = build_adapter(backbone, record.slots, record.observation, config.adapter)
     bank = PrototypeBank(
         record.slots, config.prototypes.count, len(record.slots) * config.adapter.latent
     )

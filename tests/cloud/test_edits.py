@@ -6,6 +6,7 @@ import json
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -95,6 +96,13 @@ def test_an_edit_as_json_carries_the_very_bytes_that_were_signed(phone, observat
     assert document["signature"] == as_file.headers["Persona-Signature"]
     assert document["device"] == phone.device
     assert as_json.headers["ETag"] != as_file.headers["ETag"]
+
+
+def test_absurd_but_finite_statistics_still_make_an_edit_within_bounds(phone, observations):
+    good = observations[0]
+    for name in ("mean", "deviation", "class_prior"):
+        absurd = replace(good, **{name: np.full_like(getattr(good, name), -3e38)})
+        phone.verify(phone.ask(absurd))
 
 
 def test_sequences_grow_by_one(phone, observations):

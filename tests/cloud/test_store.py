@@ -5,6 +5,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy import Engine, event
 
 from persona_cloud.store import Device, Store, StoreError
 
@@ -81,3 +82,20 @@ def test_a_password_is_not_shown():
     with pytest.raises(StoreError) as refused:
         Store("postgresql+unknown://persona:secret@db/persona")
     assert "secret" not in str(refused.value)
+
+
+def test_a_new_process_opens_its_own_connections(url):
+    store, opened = Store(url), []
+
+    def note(*_):
+        opened.append(True)
+
+    event.listen(Engine, "connect", note)
+    try:
+        store.check()
+        assert not opened
+        store.after_fork()
+        store.check()
+        assert opened
+    finally:
+        event.remove(Engine, "connect", note)

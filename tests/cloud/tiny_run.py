@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from persona.bundles import Bundle, encode_signature, open_bundle
+from persona.bundles import Bundle, open_bundle
 from persona.formats.bundle_tensors import (
     Golden,
     Prototypes,
@@ -17,7 +17,7 @@ from persona.formats.bundle_tensors import (
 from persona.formats.manifest import EditKey, File, Manifest, Port, encode_manifest
 from persona.method.slots import applied, base_tensors
 from persona.runs import Run, load_run, save_run
-from persona.signing import to_text
+from persona.signing import encode_signature, to_text
 from persona.training.config import (
     AdapterConfig,
     BackboneConfig,
@@ -59,6 +59,8 @@ def make_bundle(run: Run, path: Path, edit_key: bytes | None = None) -> Bundle:
         with applied(run.backbone, slots, change), torch.no_grad():
             return run.backbone(image).numpy()
 
+    with torch.inference_mode():
+        features, posterior = run.backbone.features(image)
     zero = {name: torch.zeros_like(value) for name, value in changes[0].items()}
     golden = Golden(
         inputs=({"image": image.numpy()},),
@@ -66,6 +68,8 @@ def make_bundle(run: Run, path: Path, edit_key: bytes | None = None) -> Bundle:
         prototypes=tuple((output(change),) for change in changes),
         edit=arrays(changes[0]),
         edited=(output(changes[0]),),
+        features=(features.numpy(),),
+        posterior=(posterior.numpy(),),
     )
     inputs = (Port("image", "float32", tuple(image.shape)),)
     outputs = (Port("logits", "float32", golden.base[0].shape),)
@@ -73,7 +77,7 @@ def make_bundle(run: Run, path: Path, edit_key: bytes | None = None) -> Bundle:
     files = {
         "base.safetensors": encode_base(slots, arrays(base_tensors(run.backbone, slots))),
         "prototypes.safetensors": encode_prototypes(slots, rule),
-        "golden.safetensors": encode_golden(slots, inputs, outputs[0], golden),
+        "golden.safetensors": encode_golden(slots, inputs, outputs[0], spec, golden),
     }
     public = edit_key or run.edit_key().public
     manifest = Manifest(

@@ -61,6 +61,13 @@ class Backbone(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} has no pooled features")
 
+    def item_embeddings(self) -> Tensor:
+        """The frozen item table [items + 1, dim], row 0 padding: how the cloud reads histories.
+
+        Only backbones that rank have it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no item embeddings")
+
     def default_slots(self) -> dict[str, dict[str, Any]]:
         """Slot name -> settings, for configurations that name none."""
         raise NotImplementedError(f"{type(self).__name__} must name its slots")

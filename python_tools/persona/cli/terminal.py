@@ -57,10 +57,16 @@ def _wrong_usage() -> tuple[type[Exception], ...]:
         "persona.issuing": "OtherModelError",
         "persona.method.slots": "SlotError",
         "persona.signing": "SigningKeyError",
-        "persona_cloud.serving": "PortInUseError",
+        "persona_cloud.serving": "ListenError ServerFailedError",
+        "persona_cloud.service": "KeyNotInBundleError",
+        "persona_cloud.store": "StoreError",
     }
-    loaded = ((sys.modules.get(module), name) for module, name in names.items())
-    return tuple(getattr(module, name) for module, name in loaded if module is not None)
+    return tuple(
+        getattr(sys.modules[module], name)
+        for module, found in names.items()
+        if module in sys.modules
+        for name in found.split()
+    )
 
 
 def _classify(error: Exception) -> tuple[int, str] | None:

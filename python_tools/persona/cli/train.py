@@ -31,7 +31,7 @@ def train(preset_or_config: str, data: Path | None, out: Path, as_json: bool) ->
     with progress_stages() as stages:
         trained = train_run(config, dataset, folder, stages)
     save_run(trained, dataset.backbone_settings(), out, folder)
-    curves = {name: curve.loss[-1] for name, curve in trained.curves.items()}
+    curves = {name: min(curve.loss) for name, curve in trained.curves.items()}
     if as_json:
         say_json({"run": str(out), "loss": curves, "seconds": stages.seconds})
         return

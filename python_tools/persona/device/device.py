@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persona.bundles import Bundle
-from persona.device.client import CloudClient, CloudError, OfflineError
+from persona.device.client import CloudClient, CloudError, OfflineError, SignedEdit
 from persona.device.live import LiveModel, OnBase, OnEdit, State
 from persona.device.store import DeviceStore
+from persona.formats.edit import Edit
 from persona.formats.errors import FormatError
 from persona.formats.observation import (
     Envelope,
@@ -28,6 +29,9 @@ from persona.formats.observation import (
     pool,
 )
 from persona.formats.verify import Signature, verify_edit
+
+STALE_TOKEN = ("token.unknown", "token.expired")
+"""Answers of the cloud that enrolling anew cures."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,11 @@ class Device:
         self._restore()
 
     def _restore(self) -> None:
-        stored = self.store.active()
-        if stored is None:
+        stored, sequence = self.store.active(), self.store.state.edit
+        if stored is None or sequence is None:
             return
         try:
-            self._verify_and_swap(*stored, newer_than=self.store.state.sequence - 1)
+            self.live.use_edit(self._verify(*stored, newer_than=sequence - 1))
         except FormatError:
             self.store.deactivate()
 
@@ -86,6 +90,18 @@ class Device:
             enrolment = cloud.enrol()
             self.store.enrolled(enrolment.device, enrolment.token)
 
+    def _ask(self, cloud: CloudClient, envelope: Envelope) -> SignedEdit:
+        """Ask for an edit; where the cloud no longer knows our token, enrol anew and ask again."""
+        self.enrol(cloud)
+        try:
+            return cloud.request_edit(self.store.state.token, envelope)
+        except CloudError as error:
+            if error.code not in STALE_TOKEN:
+                raise
+        self.store.forget_token()
+        self.enrol(cloud)
+        return cloud.request_edit(self.store.state.token, envelope)
+
     def personalise(self, cloud: CloudClient, window: Sequence[NDArray[Any]]) -> Personalisation:
         """Ask for an edit and activate it; on any failure fall back, and say why."""
         try:
@@ -93,11 +109,8 @@ class Device:
         except FormatError as error:
             return Personalisation(self.live.state, str(error), None, None, None)
         try:
-            self.enrol(cloud)
             sent = time.perf_counter()
-            answer = cloud.request_edit(
-                self.store.state.token, Envelope(self.bundle.digest, observation)
-            )
+            answer = self._ask(cloud, Envelope(self.bundle.digest, observation))
             received = time.perf_counter()
             active_ms = self.accept(answer.data, answer.signature)
         except (OfflineError, CloudError, FormatError) as error:
@@ -113,16 +126,19 @@ class Device:
         Raises FormatError with a stable code; then nothing has changed.
         """
         start = time.perf_counter()
-        sequence = self._verify_and_swap(data, signature, newer_than=self.store.state.sequence)
+        edit = self._verify(data, signature, newer_than=self.store.state.sequence)
+        try:
+            self.live.use_edit(edit)
+        except FormatError:
+            self.store.refused(edit.info.sequence)
+            raise
         active_ms = (time.perf_counter() - start) * 1e3
-        self.store.activate(data, signature, sequence)
+        self.store.activate(data, signature, edit.info.sequence)
         return active_ms
 
-    def _verify_and_swap(self, data: bytes, signature: Signature, newer_than: int) -> int:
+    def _verify(self, data: bytes, signature: Signature, newer_than: int) -> Edit:
         expected = self.bundle.expectation(self.store.state.device, newer_than)
-        edit = verify_edit(data, signature, self._keys, expected, datetime.now(UTC))
-        self.live.use_edit(edit)
-        return edit.info.sequence
+        return verify_edit(data, signature, self._keys, expected, datetime.now(UTC))
 
     def fall_back(self, observation: Observation) -> None:
         """Without the cloud: the last edit while it is good, else a prototype, else the base."""

@@ -16,7 +16,7 @@ from persona.device.engine import Engine
 from persona.formats.edit import Edit
 from persona.formats.errors import Code, FormatError
 from persona.formats.slots import Array, effective, zero_edit
-from persona.formats.verify import check_probe
+from persona.formats.verify import changes_nothing, check_probe
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class LiveModel:
                 self._run_golden(0),
                 self._base_output,
                 self.engine.program.tolerance,
-                zero=not any(v.any() for change in self._changes(state) for v in change.values()),
+                zero=changes_nothing(self._slots, *self._changes(state)),
             )
         except FormatError:
             self._bind(before)

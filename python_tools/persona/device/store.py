@@ -20,15 +20,15 @@ _STATE = "state.json"
 class DeviceState:
     """device, token: from enrolment; token is the secret for the cloud.
 
-    bundle: digest that the active edit was made for. sequence: of the newest accepted edit.
-    edit: name of the active edit's file, or None.
+    bundle: digest that the active edit was made for. sequence: of the newest verified edit.
+    edit: sequence of the active edit, or None.
     """
 
     bundle: str
     device: str = ""
     token: str = ""
     sequence: int = 0
-    edit: str | None = None
+    edit: int | None = None
 
 
 class DeviceStore:
@@ -59,15 +59,23 @@ class DeviceStore:
         state = replace(self.state, device=device, token=token)
         self._save(replace(state, sequence=0, edit=None) if changed else state)
 
+    def forget_token(self) -> None:
+        """The cloud no longer takes our token."""
+        self._save(replace(self.state, token=""))
+
     def activate(self, data: bytes, signature: Signature, sequence: int) -> None:
         """Make a verified and probed edit the one that the next start finds."""
         before = self.state.edit
-        name = f"edit-{sequence}.safetensors"
-        write_atomic(self.folder / f"{name}.sig", encode_signature(signature))
-        write_atomic(self.folder / name, data)
-        self._save(replace(self.state, sequence=sequence, edit=name))
-        if before is not None and before != name:
+        edit, signed = self._files(sequence)
+        write_atomic(signed, encode_signature(signature))
+        write_atomic(edit, data)
+        self._save(replace(self.state, sequence=sequence, edit=sequence))
+        if before is not None:
             self._remove(before)
+
+    def refused(self, sequence: int) -> None:
+        """An edit failed its probe: what ran before runs on, and that edit may not come back."""
+        self._save(replace(self.state, sequence=sequence))
 
     def deactivate(self) -> None:
         """Forget the active edit, keep its sequence: it may not come back."""
@@ -80,13 +88,16 @@ class DeviceStore:
         """The active edit's bytes and signature, if there is one that can be read."""
         if self.state.edit is None:
             return None
+        edit, signed = self._files(self.state.edit)
         try:
-            data = (self.folder / self.state.edit).read_bytes()
-            signature = decode_signature((self.folder / f"{self.state.edit}.sig").read_bytes())
+            return edit.read_bytes(), decode_signature(signed.read_bytes())
         except (FileNotFoundError, ValueError):
             return None
-        return data, signature
 
-    def _remove(self, name: str) -> None:
-        (self.folder / name).unlink(missing_ok=True)
-        (self.folder / f"{name}.sig").unlink(missing_ok=True)
+    def _files(self, sequence: int) -> tuple[Path, Path]:
+        name = f"edit-{sequence}.safetensors"
+        return self.folder / name, self.folder / f"{name}.sig"
+
+    def _remove(self, sequence: int) -> None:
+        for path in self._files(sequence):
+            path.unlink(missing_ok=True)

@@ -19,8 +19,9 @@ from persona.formats.measurement import Latency
 
 WIDE = 720
 NARROW = 350
+HALF = 440
 THIRD = 225
-"""Width of one of three charts in a row."""
+"""Widths of a chart beside a table, and of one of three charts in a row."""
 
 COLOURS = 8
 SHAPES = 4
@@ -58,8 +59,10 @@ class _Drawing:
 
     def mark(self, tag: str, style: str, title: str = "", **geometry: float | str) -> None:
         """A shape of class `style`; `title` is shown when pointed at."""
-        values = {k: v if isinstance(v, str) else _number(v) for k, v in geometry.items()}
-        element = ElementTree.SubElement(self.root, tag, {"class": style, **values})
+        element = ElementTree.SubElement(self.root, tag, {"class": style})
+        for name, value in geometry.items():
+            written = value if isinstance(value, str) else _number(value)
+            element.set(name.replace("_", "-"), written)
         if title:
             ElementTree.SubElement(element, "title").text = _printable(title)
 
@@ -68,9 +71,11 @@ class _Drawing:
         position = {"class": style, "x": _number(x), "y": _number(y)}
         ElementTree.SubElement(self.root, "text", position).text = _printable(text)
 
-    def line(self, x1: float, y1: float, x2: float, y2: float, style: str) -> None:
-        """A straight line of class `style`."""
-        self.mark("line", style, x1=x1, y1=y1, x2=x2, y2=y2)
+    def line(
+        self, x1: float, y1: float, x2: float, y2: float, style: str, thickness: float = 1
+    ) -> None:
+        """A straight line of class `style`, which may set another thickness."""
+        self.mark("line", style, x1=x1, y1=y1, x2=x2, y2=y2, stroke_width=thickness)
 
     def __str__(self) -> str:
         return ElementTree.tostring(self.root, encoding="unicode")
@@ -144,24 +149,26 @@ def _estimate(
 ) -> None:
     """One row: its label, its dot on its interval, its figures."""
     mean, interval = metric.score(row.estimate.mean), metric.range(row.estimate)
-    drawing.text(
-        8 if narrow else 0,
-        y + 4,
-        f"label {row.role}",
-        _shortened(row.label, 24 if narrow else LONGEST_LABEL),
-    )
+    bounds = interval.removesuffix(metric.unit).strip()
+    label = _shortened(row.label, 24 if narrow else LONGEST_LABEL)
+    drawing.text(8 if narrow else 0, y + 4, f"label {row.role}", label)
     if narrow:
-        drawing.text(NARROW - 8, y + 4, f"value end {row.role}", f"{mean}  ({interval})")
+        drawing.text(NARROW - 8, y + 4, f"value end {row.role}", f"{mean} ({bounds})")
     else:
         drawing.text(WIDE - 112, y + 4, f"value end {row.role}", mean)
-        drawing.text(WIDE, y + 4, "value end quiet", interval.removesuffix(metric.unit).strip())
+        drawing.text(WIDE, y + 4, "value end quiet", bounds)
     line = y + 18 if narrow else y
     low, middle, high = (
         x(v * metric.factor) for v in (row.estimate.low, row.estimate.mean, row.estimate.high)
     )
     drawing.line(low, line, high, line, f"interval {row.role}")
     title = f"{row.label}: {mean} ({interval})"
-    drawing.mark("circle", f"dot {row.role}", title, cx=middle, cy=line, r=5)
+    drawing.mark("circle", f"dot {row.role}", title, cx=middle, cy=line, r=4.5)
+
+
+def loses(device: DeviceResult) -> bool:
+    """Whether the edit costs this device more than the loss limit."""
+    return device.edited - device.static < -LOSS_POINTS
 
 
 def gains(
@@ -190,35 +197,44 @@ def gains(
     for value, label in y.ticks(6):
         drawing.line(left, y(value), right, y(value), "zero" if value == 0 else "grid")
         drawing.text(left - 8, y(value) + 4, "tick end", label)
+    shown = _thinned(ordered)
+    pitch = (right - left) / len(shown)
+    thickness = pitch + 0.5 if pitch < 3 else 1.25
+    marks = [
+        (
+            left + (index + 0.5) * pitch,
+            y((device.edited - device.static) * metric.factor),
+            "loses" if loses(device) else "gains",
+            f"{device.name}: {metric.gain(device.edited - device.static)}",
+        )
+        for index, device in enumerate(shown)
+    ]
+    for centre, height, style, _ in marks:
+        drawing.line(centre, y(0), centre, height, f"stem {style}", thickness)
     drawing.mark(
         "rect", "band", x=left, width=right - left, y=y(high), height=max(1.0, y(low) - y(high))
     )
     drawing.line(left, y(mean), right, y(mean), "mean")
     drawing.line(left, y(limit), right, y(limit), "limit")
-
-    shown = _thinned(ordered)
-    pitch = (right - left) / len(shown)
-    radius = min(5.0, max(1.0, 0.36 * pitch))
-    for index, device in enumerate(shown):
-        value = device.edited - device.static
-        style = "loses" if value < -LOSS_POINTS else "gains"
-        centre = left + (index + 0.5) * pitch
-        height = y(value * metric.factor)
-        drawing.line(centre, y(0), centre, height, f"stem {style}")
-        title = f"{device.name}: {metric.gain(value)}"
+    for centre, height, style, title in marks:
+        radius = min(5.0, max(1.0, 0.36 * pitch))
         drawing.mark("circle", f"point {style}", title, cx=centre, cy=height, r=radius)
 
-    at, anchor = (left + 6, "") if mean >= 0 else (right - 4, " end")
-    drawing.text(at, y(max(mean, high)) - 5, f"note{anchor}", f"mean {metric.gain(gain.mean)}")
-    beyond = f"{metric.threshold(LOSS_POINTS)} lost"
-    drawing.text(right - 4, y(limit) + 15, "note end loses", beyond)
+    named, beyond = f"mean {metric.gain(gain.mean)}", f"{metric.threshold(LOSS_POINTS)} lost"
+    if mean >= 0:
+        drawing.text(left + 6, y(high) - 8, "note", named)
+        drawing.text(right - 4, y(limit) + 15, "note end loses", beyond)
+    else:
+        drawing.text(right - 4, y(low) + 15, "note end", named)
+        below = max(y(limit) + 15, y(low) + 30)
+        drawing.text(right - 4, below, "note end loses", beyond)
     drawing.text((left + right) / 2, bottom + 26, "axis middle", "Devices, from least to most gain")
     return str(drawing)
 
 
-def prototype_map(places: PrototypeMap) -> str:
+def prototype_map(places: PrototypeMap, width: int = HALF) -> str:
     """Codes of devices on two principal components, marked by prototype; centres are numbered."""
-    width, left, top = 440, 1, 1
+    left, top = 1, 1
     counts = [places.members.count(k) for k in range(len(places.centres))]
     every = [*places.points, *places.centres]
     (x_low, x_high), (y_low, y_high) = (
@@ -282,7 +298,7 @@ def key(prototype: int) -> str:
 
 def curve(name: str, steps: Sequence[int], loss: Sequence[float], width: int = THIRD) -> str:
     """Held-out loss against training steps; the last third is shaded, the chosen state marked."""
-    left, right, top, bottom = 46, width - 14, 26, 156
+    left, right, top, bottom = 46, width - 18, 26, 156
     best = min(range(len(loss)), key=lambda i: loss[i])
     drawing = _Drawing(
         width,
@@ -306,7 +322,8 @@ def curve(name: str, steps: Sequence[int], loss: Sequence[float], width: int = T
     )
     for index, (a, b) in enumerate(places):
         title = f"{loss[index]:.4f} after {steps[index]} steps"
-        drawing.mark("circle", "check chosen" if index == best else "check", title, cx=a, cy=b, r=4)
+        drawing.mark("circle", "check", title, cx=a, cy=b, r=4)
+    drawing.mark("circle", "check chosen", cx=places[best][0], cy=places[best][1], r=4)
     drawing.text(0, 12, "axis", "Held-out loss, nats")
     drawing.text((left + right) / 2, bottom + 36, "axis middle", "Training steps")
     return str(drawing)

@@ -62,7 +62,10 @@ def render_report(results: Results) -> str:
         gains=_both(charts.gains, results.devices, results.edited_minus_static, metric),
         gains_finding=gains_finding(results.devices, metric),
         loss_points=LOSS_POINTS,
-        prototype_map=_prototype_map(results),
+        loses=charts.loses,
+        most_marks=charts.MOST_MARKS,
+        prototype_map=results.prototype_map.points
+        and _both(charts.prototype_map, results.prototype_map, wide=charts.HALF),
         groups=groups(results),
         curves=[
             (title, _both(charts.curve, title.lower(), *curve, wide=charts.THIRD))
@@ -87,11 +90,6 @@ def _both(chart: Callable[..., str], *data: Any, wide: int = charts.WIDE) -> tup
     return Markup(chart(*data, width=wide)), Markup(chart(*data, width=charts.NARROW))
 
 
-def _prototype_map(results: Results) -> Markup | None:
-    places = results.prototype_map
-    return Markup(charts.prototype_map(places)) if places.points else None
-
-
 def headline(results: Results, metric: Metric) -> str:
     """What the edit gained on unseen devices, or that no gain was shown."""
     gain, count = results.edited_minus_static, len(results.devices)
@@ -105,12 +103,12 @@ def headline(results: Results, metric: Metric) -> str:
     if gain.low > 0:
         return (
             f"The edit raises {metric.name} by {metric.amount(gain.mean)}, {change} "
-            f"({figures.LEVEL} interval {metric.gain_range(gain)})."
+            f"({figures.LEVEL}{figures.SPACE}interval {metric.gain_range(gain)})."
         )
     if gain.high < 0:
         return (
             f"The edit lowers {metric.name} by {metric.amount(gain.mean)}, {change} "
-            f"({figures.LEVEL} interval {metric.gain_range(gain)})."
+            f"({figures.LEVEL}{figures.SPACE}interval {metric.gain_range(gain)})."
         )
     return (
         f"No gain is shown: {metric.name} went {change}, and the {figures.LEVEL} interval of the "
@@ -120,15 +118,12 @@ def headline(results: Results, metric: Metric) -> str:
 
 def provisos(results: Results) -> list[str]:
     """What limits the headline."""
-    count, found = len(results.devices), []
+    count = len(results.devices)
+    found = ["One trained model: intervals say how much devices differ, not how much trainings do."]
     if 1 < count < FEW_DEVICES:
         found.append(
             f"{count} devices are few: an interval resampled from so few is narrower than it "
             "should be."
-        )
-    if len(results.seeds) == 1:
-        found.append(
-            "One training seed: intervals say how much devices differ, not how much trainings do."
         )
     if results.edit_spread < CONSTANT:
         found.append(
@@ -153,11 +148,16 @@ def comparison_rows(results: Results) -> tuple[list[Row], list[Row]]:
 def comparison_finding(rows: Sequence[Row]) -> str:
     """Where the edit comes among everything that was tried."""
     edited = next(r.estimate.mean for r in rows if r.role == "edited")
-    better = [r.label for r in rows if r.estimate.mean > edited]
+    better = sorted((r for r in rows if r.estimate.mean > edited), key=lambda r: -r.estimate.mean)
     if not better:
-        return f"Of {len(rows)} ways to serve these devices the edit scores highest."
-    named = ", ".join(better[:3]) + (f" and {len(better) - 3} more" if len(better) > 3 else "")
-    return f"Of {len(rows)} ways to serve these devices, {len(better)} scored higher: {named}."
+        return f"Of {len(rows)} ways to serve these devices none scores higher than the edit."
+    verb = "scores" if len(better) == 1 else "score"
+    named = "; ".join(r.label for r in better[:3])
+    more = f"; and {len(better) - 3} more" if len(better) > 3 else ""
+    return (
+        f"Of {len(rows)} ways to serve these devices {len(better)} {verb} higher than the edit: "
+        f"{named}{more}."
+    )
 
 
 def comparison_findings(results: Results, metric: Metric) -> list[tuple[str, str]]:
@@ -167,7 +167,7 @@ def comparison_findings(results: Results, metric: Metric) -> list[tuple[str, str
         ("Control", _control(results, metric)),
         (
             "Prototype alone",
-            f"{metric.gain(alone.mean)} ({metric.gain_range(alone)}), with no network at all"
+            f"{metric.gain(alone.mean)} ({metric.gain_range(alone)}), chosen on the device, offline"
             + ("; the interval includes zero." if _unclear(alone) else "."),
         ),
     ]
@@ -198,20 +198,25 @@ def _control(results: Results, metric: Metric) -> str:
             f"{beside}; a device’s own edit is not shown to be better than another’s: {over}. "
             "Nothing here is personal."
         )
-    if against_static > 0:
-        return f"{beside}: part of the gain suits every device. Own over other: {over}."
-    return f"{beside}: what helps comes from the device’s own window. Own over other: {over}."
+    if results.edited_minus_static.low <= 0:
+        meaning = "edits depend on their device, but that alone is no gain over the static model"
+    elif against_static > 0:
+        meaning = "part of the gain suits every device"
+    else:
+        meaning = "what helps comes from the device’s own window"
+    return f"{beside}: {meaning}. Own over other: {over}."
 
 
 def gains_finding(devices: Sequence[DeviceResult], metric: Metric) -> str:
     """How many devices gain, stay and lose, and how many lose much."""
     found = np.array([d.edited - d.static for d in devices])
     up, down = int((found > 0).sum()), int((found < 0).sum())
-    much = int((found < -LOSS_POINTS).sum())
-    return (
-        f"{up} of {len(found)} devices gain, {len(found) - up - down} stay as they were and "
-        f"{down} lose, {much} of them more than {metric.threshold(LOSS_POINTS)}."
-    )
+    much = sum(charts.loses(d) for d in devices)
+    gain = f"{up} of {len(found)} devices gain, {len(found) - up - down} stay as they were"
+    if not down:
+        return f"{gain}, none loses."
+    lose = f"{down} {'loses' if down == 1 else 'lose'}"
+    return f"{gain}, {lose}; {much or 'none'} by more than {metric.threshold(LOSS_POINTS)}."
 
 
 @dataclass(frozen=True)

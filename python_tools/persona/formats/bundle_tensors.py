@@ -2,8 +2,8 @@
 
     prototype = argmax_k( weight · clamp((v − mean) / deviation, ±6) + bias )
 
-Names, shapes, dtypes and finiteness are checked against the bundle's slots and ports, so that a
-device finds out before it runs anything. Files: docs/edit-format.md, "Bundle".
+Names, shapes, dtypes, finiteness and bounds are checked against the bundle's slots, ports and
+observation, so that a device finds out before it runs anything. Files: docs/edit-format.md, "Bundle".
 """
 
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from persona.formats import container
 from persona.formats.errors import Code, FormatError
 from persona.formats.manifest import Port
+from persona.formats.observation import ItemsSpec, ObservationSpec
 from persona.formats.slots import Array, SlotSpec, tensor_names
 
 BASE_FORMAT = "persona.base/1"
@@ -71,6 +72,8 @@ class Golden:
     inputs: for each golden input, port name -> float32 or int64.
     base: outputs without a change. prototypes: for each prototype, its outputs.
     edit: an example edit, relative to no prototype; edited: its outputs.
+    features [1, F], posterior [1, C]: what the observe program must give for each input, where
+    the observation is pooled; else empty.
     """
 
     inputs: tuple[dict[str, NDArray[Any]], ...]
@@ -78,6 +81,8 @@ class Golden:
     prototypes: tuple[tuple[Array, ...], ...]
     edit: dict[str, Array]
     edited: tuple[Array, ...]
+    features: tuple[Array, ...]
+    posterior: tuple[Array, ...]
 
 
 def encode_base(slots: tuple[SlotSpec, ...], base: Mapping[str, Array]) -> bytes:
@@ -114,7 +119,8 @@ def decode_prototypes(
 ) -> Prototypes:
     """Read `prototypes.safetensors` of a bundle with `count` prototypes and observations [width].
 
-    Raises FormatError. A bundle without prototypes has the file, without tensors.
+    Raises FormatError: a prototype obeys the slots' bounds as an edit does. A bundle without
+    prototypes has the file, without tensors.
     """
     file = "prototypes"
     tensors = _read(file, PROTOTYPES_FORMAT, data)
@@ -128,6 +134,12 @@ def decode_prototypes(
         }
         for k in range(count)
     )
+    limits = {f"{s.name}.{x}": limit for s in slots for x, limit in s.limits().items()}
+    for k, change in enumerate(changes):
+        for name, values in change.items():
+            largest = float(np.abs(values).max())
+            if largest > limits[name]:
+                _invalid(file, f"'{k}.{name}' reaches {largest:.9g}, above {limits[name]:.9g}")
     if not count:
         return Prototypes((), *(np.zeros(s, np.float32) for s in (width, width, (0, width), 0)))
     found = {
@@ -146,6 +158,7 @@ def encode_golden(
     slots: tuple[SlotSpec, ...],
     inputs: tuple[Port, ...],
     output: Port,
+    observation: ObservationSpec,
     golden: Golden,
 ) -> bytes:
     """Write `golden.safetensors` for programs with these inputs and this first output."""
@@ -157,9 +170,11 @@ def encode_golden(
         tensors[f"base.{i}"] = base
         tensors |= {f"prototype.{k}.{i}": outputs[i] for k, outputs in enumerate(golden.prototypes)}
         tensors[f"edited.{i}"] = edited
+    for name in _observed_shapes(observation):
+        tensors |= {f"{name}.{i}": value for i, value in enumerate(getattr(golden, name))}
     tensors |= {f"edit.{name}": golden.edit[name] for name in tensor_names(slots)}
     data = container.encode(tensors, {"format": GOLDEN_FORMAT})
-    decode_golden(slots, len(golden.prototypes), inputs, output, data)
+    decode_golden(slots, len(golden.prototypes), inputs, output, observation, data)
     return data
 
 
@@ -168,6 +183,7 @@ def decode_golden(
     count: int,
     inputs: tuple[Port, ...],
     output: Port,
+    observation: ObservationSpec,
     data: bytes,
 ) -> Golden:
     """Read `golden.safetensors` of a bundle with `count` prototypes. Raises FormatError."""
@@ -179,9 +195,11 @@ def decode_golden(
     if not number:
         _invalid(file, "expected one golden input or more, there is no tensor 'base.0'")
     outputs = [f"prototype.{k}" for k in range(count)]
+    observed = _observed_shapes(observation)
     changes = {f"edit.{name}": shape for name, shape in tensor_names(slots).items()}
     names = {f"input.{i}.{port.name}" for i in range(number) for port in inputs}
-    names |= {f"{name}.{i}" for name in ("base", *outputs, "edited") for i in range(number)}
+    computed = ("base", *outputs, "edited", *observed)
+    names |= {f"{name}.{i}" for name in computed for i in range(number)}
     _check_names(file, tensors, names | set(changes))
 
     found_inputs: list[dict[str, NDArray[Any]]] = []
@@ -194,6 +212,9 @@ def decode_golden(
         for name in ("base", *outputs, "edited"):
             value = _port(file, output, f"{name}.{i}", tensors, free)
             found.setdefault(name, []).append(value)
+        for name, shape in observed.items():
+            value = _float(file, f"{name}.{i}", tensors[f"{name}.{i}"], shape)
+            found.setdefault(name, []).append(value)
     edit = {
         name.removeprefix("edit."): _float(file, name, tensors[name], shape, half=True)
         for name, shape in changes.items()
@@ -204,7 +225,16 @@ def decode_golden(
         tuple(tuple(found[name]) for name in outputs),
         edit,
         tuple(found["edited"]),
+        tuple(found.get("features", ())),
+        tuple(found.get("posterior", ())),
     )
+
+
+def _observed_shapes(observation: ObservationSpec) -> dict[str, tuple[int, int]]:
+    """What the observe program gives for one sample; nothing where item ids are observed."""
+    if isinstance(observation, ItemsSpec):
+        return {}
+    return {"features": (1, observation.features), "posterior": (1, observation.classes)}
 
 
 def _invalid(file: str, message: str) -> NoReturn:

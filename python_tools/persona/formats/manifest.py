@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -67,10 +68,16 @@ class Feed:
     carries: Literal["effective", "change"]
     shape: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        if self.index is None and self.input is None:
+            raise ValueError(f"{self.tensor!r} needs the index or the name of an input")
+        if self.index is not None and self.index < 0:
+            raise ValueError(f"{self.tensor!r}: index must be 0 or more, got {self.index}")
+
 
 @dataclass(frozen=True)
 class Program:
-    """A program for one target.
+    """A program for one target in one precision. It feeds every slot tensor once.
 
     path: a file or a folder in the bundle. method: the entry point, where the file has several.
     observe_path, observe_method: the program that computes features; None for item ids.
@@ -89,6 +96,15 @@ class Program:
     tolerance: float
     verified: Literal["executed", "interpreted", "lowered"]
     delegation: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        for what in ("tensor", "index", "input"):
+            named = Counter(getattr(feed, what) for feed in self.feeds)
+            twice = [name for name, times in named.items() if times > 1 and name is not None]
+            if twice:
+                raise ValueError(f"feeds name the {what} {twice[0]!r} more than once")
+        if len({feed.carries for feed in self.feeds}) > 1:
+            raise ValueError("feeds must all carry `effective`, or all `change`")
 
 
 @dataclass(frozen=True)
@@ -161,9 +177,9 @@ class Manifest:
         for needed in (self.base, self.prototypes, self.golden):
             if needed not in self.files:
                 raise ValueError(f"{needed!r} is not among the files")
-        targets = [p.target for p in self.programs]
-        if len(set(targets)) != len(targets):
-            raise ValueError(f"programs must have different targets, got {targets}")
+        programs = [f"{p.target} {p.precision}" for p in self.programs]
+        if len(set(programs)) != len(programs):
+            raise ValueError(f"programs must differ in target or precision, got {programs}")
         for program in self.programs:
             self._check_program(program)
         if self.prototype_count < 0 or self.max_edit_bytes < 1 or self.max_observation_bytes < 1:
@@ -189,14 +205,21 @@ class Manifest:
                     f"program {program.target!r} feeds {feed.tensor!r} with shape "
                     f"{list(feed.shape)}; the slot has {list(shapes[feed.tensor])}"
                 )
+        missing = sorted(set(shapes) - {feed.tensor for feed in program.feeds})
+        if missing:
+            raise ValueError(f"program {program.target!r} does not feed {missing[0]!r}")
 
-    def program(self, target: str) -> Program:
-        """The program for a target. Raises LookupError naming those there are."""
+    def program(self, target: str, precision: str | None = None) -> Program:
+        """The first program for a target, in this precision where one is asked for.
+
+        Raises LookupError naming those there are.
+        """
         for program in self.programs:
-            if program.target == target:
+            if program.target == target and precision in (None, program.precision):
                 return program
-        there = ", ".join(p.target for p in self.programs)
-        raise LookupError(f"the bundle has no program for {target!r}; it has: {there}")
+        wanted = target if precision is None else f"{target} {precision}"
+        there = ", ".join(f"{p.target} {p.precision}" for p in self.programs) or "none"
+        raise LookupError(f"the bundle has no program for {wanted!r}; it has: {there}")
 
 
 def _check_slot(slot: SlotSpec) -> None:
@@ -237,7 +260,8 @@ def verify_manifest(data: bytes, signature: Signature, keys: KeyRing) -> Manifes
     if not keys.knows(signature.key_id):
         raise FormatError(
             Code.BUNDLE_UNKNOWN_KEY,
-            f"the bundle is signed with key {signature.key_id!r}, which this app does not trust",
+            f"the bundle is signed with key {signature.key_id!r}, which is not trusted here; "
+            "pin its publisher's key, or take a bundle of a publisher that is",
         )
     if not keys.verifies(signature.key_id, signature.der, data):
         raise FormatError(

@@ -14,9 +14,6 @@ from torch import Tensor, nn
 from persona.formats.slots import SlotKind, SlotSpec
 from persona.method.slots import Edit, clip
 
-OUTPUT_STD = 0.01
-"""Deviation of the generators' first weights: edits begin small but not equal."""
-
 
 class CrossLayerTransfer(nn.Module):
     """z₀ [D, latent] -> z [D, L, latent]: the code for slot l knows the codes before it.
@@ -44,9 +41,12 @@ class CrossLayerTransfer(nn.Module):
 
 
 class SlotGenerator(nn.Module):
-    """H_l: z_l [D, latent] -> the raw change of one slot, `SUFFIX` -> [D, ...]."""
+    """H_l: z_l [D, latent] -> the raw change of one slot, `SUFFIX` -> [D, ...].
 
-    def __init__(self, slot: SlotSpec, latent: int) -> None:
+    output_std: deviation of the first weights; edits begin small but not equal.
+    """
+
+    def __init__(self, slot: SlotSpec, latent: int, output_std: float) -> None:
         super().__init__()
         self.shapes = slot.tensors()
         self.shared: nn.Parameter | None = None
@@ -56,7 +56,7 @@ class SlotGenerator(nn.Module):
         self.heads = nn.ModuleDict()
         for suffix, shape in self.shapes.items():
             head = nn.Linear(latent, torch.Size(shape).numel())
-            nn.init.normal_(head.weight, std=OUTPUT_STD)
+            nn.init.normal_(head.weight, std=output_std)
             nn.init.zeros_(head.bias)
             self.heads[suffix] = head
 
@@ -100,12 +100,13 @@ class Adapter(nn.Module):
         *,
         cross_layer: bool,
         prior: PriorSeed | None,
+        output_std: float,
     ) -> None:
         super().__init__()
         self.slots = slots
         self.encoder = encoder
         self.transfer = CrossLayerTransfer(len(slots), latent, enabled=cross_layer)
-        self.generators = nn.ModuleList(SlotGenerator(s, latent) for s in slots)
+        self.generators = nn.ModuleList(SlotGenerator(s, latent, output_std) for s in slots)
         self.prior = prior
 
     def codes(self, observations: Tensor) -> Tensor:

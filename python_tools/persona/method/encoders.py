@@ -42,11 +42,17 @@ class PooledEncoder(nn.Module):
 
 
 class ItemsEncoder(nn.Module):
-    """Item histories [D, length], newest last and 0 before the first -> z₀ [D, latent]."""
+    """Item histories [D, length], newest last and 0 before the first -> z₀ [D, latent].
 
-    def __init__(self, vocabulary: int, latent: int, hidden: int, dropout: float) -> None:
+    table: the frozen backbone's item embeddings [items + 1, dim]; row 0 is padding.
+    """
+
+    table: Tensor
+
+    def __init__(self, table: Tensor, latent: int, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.items = nn.Embedding(vocabulary + 1, hidden, padding_idx=0)
+        self.register_buffer("table", table.detach().clone())
+        self.widen = nn.Sequential(nn.Linear(table.shape[1], hidden), nn.Dropout(dropout))
         self.gru = nn.GRU(hidden, hidden, batch_first=True)
         self.project = nn.Sequential(
             nn.Dropout(dropout),
@@ -63,7 +69,7 @@ class ItemsEncoder(nn.Module):
         counts = (items > 0).sum(1)
         place = torch.arange(length, device=items.device) + (length - counts)[:, None]
         packed = torch.where(place < length, items.gather(1, place.clamp_max(length - 1)), 0)
-        states, _ = self.gru(self.items(packed))
+        states, _ = self.gru(self.widen(self.table[packed]))
         last = states[torch.arange(len(items), device=items.device), counts - 1]
         latent: Tensor = self.project(last)
         return latent

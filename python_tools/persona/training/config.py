@@ -60,7 +60,7 @@ class BackboneConfig:
 class AdapterConfig:
     """devices, validation_devices: how many to train on and to choose the checkpoint with.
 
-    batch: devices a step. cross_layer, prior_seed: parts of the method that can be switched off.
+    batch: devices a step. output_std: of the generators' first weights. cross_layer, prior_seed: parts of the method that can be switched off.
     """
 
     devices: int = 2000
@@ -68,6 +68,7 @@ class AdapterConfig:
     latent: int = 32
     hidden: int = 128
     dropout: float = 0.1
+    output_std: float = 0.01
     steps: int = 1000
     batch: int = 32
     learning_rate: float = 2e-3

@@ -93,31 +93,36 @@ def build_observation(backbone: Backbone, data: Dataset, config: RunConfig) -> O
 
 
 def build_adapter(
-    slots: tuple[SlotSpec, ...], spec: ObservationSpec, config: AdapterConfig
+    backbone: Backbone,
+    slots: tuple[SlotSpec, ...],
+    spec: ObservationSpec,
+    config: AdapterConfig,
 ) -> Adapter:
     """An untrained adapter for these slots and observations."""
     sizes = (config.latent, config.hidden, config.dropout)
-    if isinstance(spec, ItemsSpec):
-        encoder = ItemsEncoder(spec.vocabulary, *sizes)
-        return Adapter(slots, encoder, config.latent, cross_layer=config.cross_layer, prior=None)
-    last = slots[-1]
-    prior = None
-    if (
-        config.prior_seed
-        and last.out == spec.classes
-        and (last.bias or last.kind is SlotKind.AFFINE)
-    ):
-        suffix = "shift" if last.kind is SlotKind.AFFINE else "bias"
-        prior = PriorSeed(
-            f"{last.name}.{suffix}", 2 * spec.features + spec.classes, spec.training_mass
-        )
+    encoder = (
+        ItemsEncoder(backbone.item_embeddings(), *sizes)
+        if isinstance(spec, ItemsSpec)
+        else PooledEncoder(spec.width, *sizes)
+    )
     return Adapter(
         slots,
-        PooledEncoder(spec.width, *sizes),
+        encoder,
         config.latent,
         cross_layer=config.cross_layer,
-        prior=prior,
+        prior=_prior_seed(slots[-1], spec) if config.prior_seed else None,
+        output_std=config.output_std,
     )
+
+
+def _prior_seed(last: SlotSpec, spec: ObservationSpec) -> PriorSeed | None:
+    """Prior correction through the last slot, where it has a bias for every class."""
+    suffix = {SlotKind.AFFINE: "shift"}.get(last.kind, "bias")
+    if not isinstance(spec, PooledSpec) or last.out != spec.classes:
+        return None
+    if suffix not in last.tensors():
+        return None
+    return PriorSeed(f"{last.name}.{suffix}", 2 * spec.features + spec.classes, spec.training_mass)
 
 
 def train(
@@ -145,7 +150,7 @@ def train(
     observing(2, 2)
 
     module, _ = edited_part(backbone, slots)
-    adapter = build_adapter(slots, spec, a)
+    adapter = build_adapter(backbone, slots, spec, a)
     if isinstance(adapter.encoder, PooledEncoder):
         adapter.encoder.calibrate(train_devices.vectors)
     curves["adapter"] = train_adapter(

@@ -48,8 +48,10 @@ def _minimise(
 ) -> Curve:
     """AdamW with a cosine schedule after a short warm-up; leaves the best checked state."""
     optimiser = torch.optim.AdamW(module.parameters(), lr=learning_rate, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, learning_rate, total_steps=steps, pct_start=0.1
+    warm_up = max(1, steps // 10)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser,
+        lambda step: min(1.0, (step + 1) / warm_up) * (1 + math.cos(math.pi * step / steps)) / 2,
     )
     best, state = math.inf, copy.deepcopy(module.state_dict())
     seen: list[tuple[int, float]] = []
@@ -257,10 +259,10 @@ def train_device_rule(
         linear,
         loss,
         check,
-        steps=300,
-        learning_rate=1e-2,
+        steps=600,
+        learning_rate=2e-3,
         weight_decay=1e-1,
-        checks=10,
+        checks=15,
         progress=progress,
     )
     return DeviceRule(mean, deviation, linear.weight.detach(), linear.bias.detach())

@@ -1,0 +1,138 @@
+"""Estimates agree with independent intervals, and the figures follow from the devices."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from persona.evaluation.results import (
+    DeviceResult,
+    Estimate,
+    PrototypeMap,
+    Results,
+    scores,
+    summary,
+)
+
+
+def sample(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0.05, 0.08, count)
+
+
+def device(name: str, static: float, edited: float, **changes: object) -> DeviceResult:
+    values = {"prototype_only": static, "other_device_control": static, "prototype": 0}
+    return DeviceResult(name=name, static=static, edited=edited, **{**values, **changes})
+
+
+def test_the_interval_is_that_of_a_bootstrap_written_out():
+    data = sample(60)
+    draws = np.random.default_rng(17).integers(0, len(data), (40_000, len(data)))
+    low, high = np.percentile(data[draws].mean(1), (2.5, 97.5))
+    found = Estimate.of(data)
+    error = data.std(ddof=1) / np.sqrt(len(data))
+    assert found.mean == pytest.approx(data.mean())
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.12 * error)
+
+
+def test_with_many_devices_the_interval_is_students():
+    data = sample(800)
+    found = Estimate.of(data)
+    error = stats.sem(data)
+    low, high = stats.t.interval(0.95, len(data) - 1, loc=data.mean(), scale=error)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.15 * error)
+
+
+def test_about_95_of_100_intervals_hold_the_true_mean():
+    found = [Estimate.of(sample(50, seed)) for seed in range(300)]
+    held = np.mean([e.low <= 0.05 <= e.high for e in found])
+    assert 0.90 <= held <= 0.98
+
+
+def test_the_same_devices_give_the_same_interval_in_any_unit():
+    data = sample(30)
+    one, other = Estimate.of(data), Estimate.of(100 * data)
+    assert Estimate.of(data) == one
+    assert (other.mean, other.low, other.high) == pytest.approx(
+        (100 * one.mean, 100 * one.low, 100 * one.high)
+    )
+
+
+@pytest.mark.parametrize("values", [[0.7], [0.7, 0.7, 0.7]])
+def test_what_does_not_vary_has_an_interval_of_no_width(values):
+    assert Estimate.of(values) == Estimate(np.mean(values), np.mean(values), np.mean(values))
+
+
+def test_differences_are_paired_by_device():
+    """Devices far apart, each gaining .02: the gain is certain although the scores are not."""
+    levels = np.linspace(0.3, 0.9, 25)
+    found = scores([device(f"d{i}", s, s + 0.02) for i, s in enumerate(levels)])
+    gain = found["edited_minus_static"]
+    assert (gain.mean, gain.low, gain.high) == pytest.approx((0.02, 0.02, 0.02))
+    assert found["static"].high - found["static"].low > 0.1
+
+
+def test_losers_are_those_that_fall_by_more_than_five_points():
+    falls = (0.0, 0.02, 0.049, 0.051, 0.3)
+    found = scores([device(f"d{i}", 0.8, 0.8 - fall) for i, fall in enumerate(falls)])
+    assert found["losers"] == pytest.approx(2 / 5)
+
+
+def test_each_estimate_is_of_its_own_column():
+    devices = [
+        device("a", 0.5, 0.8, prototype_only=0.6, other_device_control=0.3),
+        device("b", 0.7, 0.8, prototype_only=0.6, other_device_control=0.1),
+    ]
+    found = {n: e.mean for n, e in scores(devices).items() if isinstance(e, Estimate)}
+    assert found == pytest.approx(
+        {
+            "static": 0.6,
+            "prototype_only": 0.6,
+            "edited": 0.8,
+            "other_device_control": 0.2,
+            "edited_minus_static": 0.2,
+            "edited_minus_other": 0.6,
+            "prototype_minus_static": 0.0,
+        }
+    )
+
+
+def results(devices: tuple[DeviceResult, ...]) -> Results:
+    return Results(
+        format="persona.results/1",
+        model="digits-0123abcd",
+        bundle=None,
+        metric="accuracy",
+        quick=True,
+        seeds=(0,),
+        window=20,
+        queries=50,
+        **scores(devices),
+        rivals={"constant-edit": Estimate(0.61, 0.6, 0.62)},
+        edit_spread=0.8,
+        devices=devices,
+        prototype_map=PrototypeMap((), (), (), 0.0),
+        curves={},
+        latency=None,
+        exports=(),
+        left_out={},
+        stages={},
+        seconds=1.5,
+        made_by={},
+    )
+
+
+def test_the_summary_repeats_the_figures_and_leaves_out_what_was_not_measured():
+    found = summary(results((device("a", 0.5, 0.7), device("b", 0.6, 0.7))))
+    scored = found["accuracy"]
+    assert scored["edited_minus_static"]["mean"] == pytest.approx(0.15)
+    assert scored["rivals"] == {"constant-edit": {"mean": 0.61, "low": 0.6, "high": 0.62}}
+    assert found["devices"] == 2
+    assert not {"edit", "latency", "exports"} & set(found)
+
+
+def test_the_summary_tells_the_median_edit():
+    sizes = ((900, 1.0), (1000, 4.0), (5000, 2.0))
+    devices = tuple(
+        device(f"d{i}", 0.5, 0.6, edit_bytes=size, edit_to_active_ms=time)
+        for i, (size, time) in enumerate(sizes)
+    )
+    assert summary(results(devices))["edit"] == {"bytes": 1000, "to_active_ms_p50": 2.0}
