@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from persona.bundles import verify_signed
 from persona.formats import bundle_tensors, container, observation, schema
 from persona.formats.edit import parse_time
 from persona.formats.errors import Code, FormatError
 from persona.formats.manifest import File, check_files, decode_manifest, digest, verify_manifest
 from persona.formats.slots import SlotSpec, effective, sum_changes, zero_edit
 from persona.formats.verify import Expectation, changes_nothing, check_probe, verify_edit
-from persona.signing import PublicKeys, decode_signature, read_signature
+from persona.signing import PublicKeys, decode_stored, read_signature
 
 HERE = Path(__file__).parent
 GENERATED = ("edits", "expected", "slots", "observations", "bundles", "probes")
@@ -196,6 +197,20 @@ def test_a_manifest_gets_its_verdict_and_its_field_is_named(
     assert case.get("field", "") in str(found)
 
 
+@by_name(BUNDLES["signatures"])
+@pytest.mark.parametrize("pinned", [True, False], ids=["pinned", "unpinned"])
+def test_a_stored_signature_gets_its_verdict(
+    case: dict[str, Any], pinned: bool, keys: dict[str, PublicKeys]
+) -> None:
+    verdict, found = verdict_of(
+        verify_signed,
+        (HERE / "bundles/complete/manifest.json").read_bytes(),
+        (HERE / case["signature"]).read_bytes(),
+        keys["bundles"] if pinned else None,
+    )
+    assert verdict == case["pinned" if pinned else "unpinned"], found
+
+
 @by_name(BUNDLES["files"])
 def test_a_folder_gets_its_verdict(case: dict[str, Any]) -> None:
     manifest = decode_manifest((HERE / "bundles/complete/manifest.json").read_bytes())
@@ -209,10 +224,13 @@ def test_a_bundle_s_tensor_file_gets_its_verdict(case: dict[str, Any]) -> None:
     manifest = decode_manifest((HERE / "bundles/complete/manifest.json").read_bytes())
     slots, count = manifest.slots, manifest.prototype_count
     width, ports = manifest.observation.width, (manifest.inputs, manifest.outputs[0])
+    spec = manifest.observation
+    if "observation" in case:
+        spec = schema.decode(observation.PooledSpec, case["observation"])
     readers = {
         "base": lambda data: bundle_tensors.decode_base(slots, data),
         "prototypes": lambda data: bundle_tensors.decode_prototypes(slots, count, width, data),
-        "golden": lambda data: bundle_tensors.decode_golden(slots, count, *ports, data),
+        "golden": lambda data: bundle_tensors.decode_golden(slots, count, *ports, spec, data),
     }
     verdict, found = verdict_of(readers[case["kind"]], (HERE / case["file"]).read_bytes())
     assert verdict == case["verdict"], found
@@ -221,8 +239,10 @@ def test_a_bundle_s_tensor_file_gets_its_verdict(case: dict[str, Any]) -> None:
 def test_the_complete_bundle_passes_all_checks(keys: dict[str, PublicKeys]) -> None:
     folder = HERE / "bundles" / "complete"
     text = (folder / "manifest.json").read_bytes()
-    signature = decode_signature((folder / "manifest.sig").read_bytes())
-    manifest = verify_manifest(text, signature, keys["bundles"])
+    stored = decode_stored((folder / "manifest.sig").read_bytes())
+    manifest = verify_manifest(text, stored.signature, keys["bundles"])
+    (published,) = read_json("keys.json")["bundles"]
+    assert stored.public_key == base64.b64decode(published["public_key"])
     sizes = {
         str(path.relative_to(folder).as_posix()): File(
             path.stat().st_size, digest(path.read_bytes())
@@ -242,7 +262,8 @@ def test_every_code_of_an_edit_has_a_case() -> None:
 
 
 def test_every_code_of_a_bundle_and_an_observation_has_a_case() -> None:
-    found = {case["verdict"] for cases in (*BUNDLES.values(), OBSERVATIONS) for case in cases}
+    stated = {name: cases for name, cases in BUNDLES.items() if name != "signatures"}
+    found = {case["verdict"] for cases in (*stated.values(), OBSERVATIONS) for case in cases}
     elsewhere = {Code.BUNDLE_GOLDEN.value, Code.OBSERVATION_OTHER_BASE.value}
     wanted = {c.value for c in Code if c.value.split(".")[0] in ("bundle", "observation")}
     assert wanted - elsewhere <= found

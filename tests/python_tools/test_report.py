@@ -422,6 +422,15 @@ def test_devices_are_drawn_from_least_to_most_gain_and_losers_marked():
     assert len(losers) == round(found.losers * 50) > 0
 
 
+def test_losers_are_counted_in_the_key_figures_and_in_words():
+    found = make(50, gain=-0.01)
+    count = sum(d.edited - d.static < -0.05 for d in found.devices)
+    text = Page(render_report(found)).text
+    assert count > 1
+    assert f"{2 * count:.1f} %{count} of 50" in text
+    assert f"{count} by more than 5 points" in text
+
+
 def test_of_very_many_devices_an_even_share_is_drawn_and_the_page_says_so():
     found = make(2_000)
     html = render_report(found)

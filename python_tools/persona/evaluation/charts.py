@@ -124,7 +124,7 @@ def comparison(
     values = [v * metric.factor for r in every for v in (r.estimate.low, r.estimate.high)]
     x = _Scale(*_padded(min(values), max(values)), left, right)
 
-    for value, label in x.ticks(4 if narrow else 6):
+    for value, label in x.ticks(6):
         drawing.line(x(value), top - 14, x(value), bottom, "grid")
         drawing.text(x(value), bottom + 16, "tick middle", label)
     unit = f", {metric.unit}" if metric.unit else ""
@@ -308,12 +308,12 @@ def curve(name: str, steps: Sequence[int], loss: Sequence[float], width: int = T
     )
     x = _Scale(0, steps[-1], left, right)
     y = _Scale(*_padded(min(loss), max(loss)), bottom, top)
+    for value, label in y.ticks(6):
+        drawing.line(left, y(value), right, y(value), "grid")
+        drawing.text(left - 8, y(value) + 4, "tick end", label)
     third = x(steps[-1] * 2 / 3)
     drawing.mark("rect", "third", x=third, width=right - third, y=top, height=bottom - top)
     drawing.text((third + right) / 2, top + 14, "note middle quiet", "last third")
-    for value, label in y.ticks(4):
-        drawing.line(left, y(value), right, y(value), "grid")
-        drawing.text(left - 8, y(value) + 4, "tick end", label)
     for value, _ in x.ticks(2):
         drawing.text(x(value), bottom + 17, "tick middle", f"{value:.0f}")
     places = [(x(s), y(v)) for s, v in zip(steps, loss, strict=True)]
@@ -339,7 +339,7 @@ def latency(base: Latency, edited: Latency, width: int = WIDE) -> str:
     drawing = _Drawing(width, 116, "Microseconds a call. " + "; ".join(texts) + ".")
     left, right, bottom = 68, width - 14, 72
     x = _Scale(0, 1.04 * max(base.p99_us, edited.p99_us), left, right)
-    for value, label in x.ticks(4 if width < WIDE else 8):
+    for value, label in x.ticks(5 if width < WIDE else 8):
         drawing.line(x(value), 4, x(value), bottom, "zero" if value == 0 else "grid")
         drawing.text(x(value), bottom + 16, "tick middle", label)
     drawing.text((left + right) / 2, bottom + 36, "axis middle", "Time of one call, µs")

@@ -3,7 +3,8 @@
     prototype = argmax_k( weight · clamp((v − mean) / deviation, ±6) + bias )
 
 Names, shapes, dtypes, finiteness and bounds are checked against the bundle's slots, ports and
-observation, so that a device finds out before it runs anything. Files: docs/edit-format.md, "Bundle".
+observation, so that a device finds out before it runs anything.
+Files: docs/edit-format.md, "Bundle".
 """
 
 from collections.abc import Mapping

@@ -1,5 +1,6 @@
-"""The cases of a bundle: manifest, signature, list of files, and the three tensor files."""
+"""The cases of a bundle: manifest, its signature, list of files, and the three tensor files."""
 
+import base64
 import hashlib
 import json
 from collections.abc import Mapping
@@ -37,7 +38,8 @@ class Bundles:
     """The cases so far, by kind, and the files that they read."""
 
     def __init__(self) -> None:
-        self.cases: dict[str, list[dict[str, Any]]] = {"manifests": [], "files": [], "tensors": []}
+        kinds = ("manifests", "signatures", "files", "tensors")
+        self.cases: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
         self.files: dict[str, bytes] = {}
 
 
@@ -46,12 +48,25 @@ def bundle_cases() -> Bundles:
     bundles = Bundles()
     complete = _complete(bundles)
     _manifests(bundles, complete)
+    _signatures(bundles)
     _files(bundles, complete)
     _tensors(bundles)
     return bundles
 
 
-def golden_tensors(expectation: Expectation, count: int = 2) -> dict[str, NDArray[Any]]:
+POOLED = {
+    "kind": "pooled",
+    "features": 3,
+    "classes": 2,
+    "min_count": 3,
+    "max_count": 50,
+    "training_mass": [0.5, 0.5],
+}
+
+
+def golden_tensors(
+    expectation: Expectation, count: int = 2, pooled: bool = False
+) -> dict[str, NDArray[Any]]:
     """Golden inputs and invented outputs, with 5 and then 3 candidates."""
     tensors: dict[str, NDArray[Any]] = {}
     names = ["base", *(f"prototype.{k}" for k in range(expectation.prototypes)), "edited"]
@@ -61,6 +76,9 @@ def golden_tensors(expectation: Expectation, count: int = 2) -> dict[str, NDArra
         tensors[f"input.{i}.candidates"] = np.arange(1, size + 1, dtype="<i8")[None]
         for name in names:
             tensors[f"{name}.{i}"] = wire.numbers(f"golden {name} {i}", (1, size), 3.0)
+        if pooled:
+            tensors[f"features.{i}"] = wire.numbers(f"golden features {i}", (1, 3), 3.0)
+            tensors[f"posterior.{i}"] = np.array([[0.25, 0.75]], "<f4")
     for name, shape in expectation.shapes.items():
         tensors[f"edit.{name}"] = wire.numbers(f"golden edit {name}", shape, 0.05)
     return tensors
@@ -130,7 +148,11 @@ def _complete(bundles: Bundles) -> dict[str, Any]:
         "made_by": {"note": "an example for tests"},
     }
     text = (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()
-    signature = {"key_id": wire.PUBLISHER.id, "signature": wire.text(wire.PUBLISHER.sign(text))}
+    signature = {
+        "key_id": wire.PUBLISHER.id,
+        "signature": wire.text(wire.PUBLISHER.sign(text)),
+        "public_key": wire.PUBLISHER.public,
+    }
     for path, data in files.items():
         bundles.files[f"bundles/complete/{path}"] = data
     bundles.files["bundles/complete/manifest.json"] = text
@@ -204,11 +226,47 @@ def _manifests(bundles: Bundles, complete: dict[str, Any]) -> None:
     )
     add("good-observe", "a program that observes",
         _replaced(small, "programs/0/observe_path", "programs/cpu.bin"), "ok")  # fmt: skip
-    pooled = {
-        "kind": "pooled", "features": 3, "classes": 2, "min_count": 3, "max_count": 50,
-        "training_mass": [0.5, 0.5],
-    }  # fmt: skip
-    add("good-pooled", "pooled observations", _replaced(small, "observation", pooled), "ok")
+    (program,) = small["programs"]
+    add("good-two-precisions", "a target in two precisions",
+        {**small, "programs": [program, {**program, "precision": "fp16"}]}, "ok")  # fmt: skip
+    add("good-two-targets", "two targets in one precision",
+        {**small, "programs": [program, {**program, "target": "npu"}]}, "ok")  # fmt: skip
+    add("good-no-programs", "no programs", {**small, "programs": []}, "ok")
+    by_name = {**feed, "index": None, "input": "head_weight"}
+    add("good-feed-name", "a feed by name", _replaced(small, "programs/0/feeds/0", by_name), "ok")
+    add("good-feed-name-and-index", "a feed by both",
+        _replaced(small, "programs/0/feeds/0/input", "head_weight"), "ok")  # fmt: skip
+    add("good-feed-change", "a feed of the change",
+        _replaced(small, "programs/0/feeds/0/carries", "change"), "ok")  # fmt: skip
+    weight, bias = feed, {**feed, "tensor": "head.bias", "index": 3, "shape": [3]}
+    biased = _replaced(small, "slots/0", {**slot, "bias": True, "bias_bound": 1.0})
+    good = {**biased, "programs": [{**program, "feeds": [weight, bias]}]}
+    add("good-feeds", "two feeds", good, "ok")
+    add("good-feeds-backwards", "feeds in another order",
+        {**good, "programs": [{**program, "feeds": [bias, weight]}]}, "ok")  # fmt: skip
+    named = [{**weight, "index": None, "input": "w"}, {**bias, "index": None, "input": "b"}]
+    add("good-feeds-by-name", "two feeds by name",
+        {**good, "programs": [{**program, "feeds": named}]}, "ok")  # fmt: skip
+    other = [weight, {**bias, "carries": "change"}]
+    for name, about, feeds in (
+        ("none", "no feeds", []),
+        ("missing", "a tensor that is not fed", [weight]),
+        ("twice", "a tensor that is fed twice", [weight, bias, {**weight, "index": 4}]),
+        ("index-twice", "two tensors at one position", [weight, {**bias, "index": 2}]),
+        ("input-twice", "two tensors by one name", [named[0], {**named[1], "input": "w"}]),
+        ("nowhere", "neither position nor name", [weight, {**bias, "index": None}]),
+        ("index-negative", "a position below 0", [weight, {**bias, "index": -1}]),
+        ("carry-both", "one feed carries the change, one what is effective", other),
+    ):
+        broken = {**biased, "programs": [{**program, "feeds": feeds}]}
+        add(f"feeds-{name}", about, broken, invalid, "programs")
+    second = {**program, "target": "npu", "feeds": [weight]}
+    add("feeds-missing-in-second", "a tensor that the second program does not feed",
+        {**good, "programs": [*good["programs"], second]}, invalid, "npu")  # fmt: skip
+    add("program-twice-apart", "a target twice in one precision, one between",
+        {**small, "programs": [program, {**program, "precision": "fp16"}, program]},
+        invalid, "programs")  # fmt: skip
+    add("good-pooled", "pooled observations", _replaced(small, "observation", POOLED), "ok")
     add("good-made-by", "`made_by` holds anything",
         _replaced(small, "made_by", {"a": [1, {"b": None}], "c": 1.5}), "ok")  # fmt: skip
 
@@ -294,10 +352,10 @@ def _manifests(bundles: Bundles, complete: dict[str, Any]) -> None:
         ("observation-vocabulary", "observation/vocabulary", 0, "observation"),
         ("observation-min-zero", "observation/min_count", 0, "observation"),
         ("observation-max-below-min", "observation/max_count", 0, "observation"),
-        ("observation-mass-short", "observation", {**pooled, "training_mass": [1]}, "observation"),
-        ("observation-mass-zero", "observation", {**pooled, "training_mass": [1, 0]},
+        ("observation-mass-short", "observation", {**POOLED, "training_mass": [1]}, "observation"),
+        ("observation-mass-zero", "observation", {**POOLED, "training_mass": [1, 0]},
          "observation"),
-        ("observation-features-zero", "observation", {**pooled, "features": 0}, "observation"),
+        ("observation-features-zero", "observation", {**POOLED, "features": 0}, "observation"),
         ("prototypes-negative", "prototype_count", -1, "prototype_count"),
         ("prototypes-true", "prototype_count", True, "prototype_count"),
         ("base-unlisted", "base", "other.safetensors", "other.safetensors"),
@@ -344,6 +402,96 @@ def _dotted(path: str) -> str:
     return words[0] + "".join(f"[{w}]" if w.isdigit() else f".{w}" for w in words[1:])
 
 
+def _signatures(bundles: Bundles) -> None:
+    """`manifest.sig` of `bundles/complete/`, for readers that pin the publisher's key or none."""
+    text = bundles.files["bundles/complete/manifest.json"]
+    key, stranger = wire.PUBLISHER, wire.STRANGER
+    alone = {"key_id": key.id, "signature": wire.text(key.sign(text))}
+    good = {**alone, "public_key": key.public}
+    by_stranger = {
+        "key_id": stranger.id,
+        "signature": wire.text(stranger.sign(text)),
+        "public_key": stranger.public,
+    }
+    unread, unknown = "bundle.bad_signature", "bundle.unknown_key"
+
+    def add(name: str, about: str, document: Any, pinned: str, unpinned: str) -> None:
+        data = document if isinstance(document, bytes) else json.dumps(document).encode()
+        path = f"bundles/signatures/{name}.sig"
+        bundles.files[path] = data
+        case = {"name": name, "about": about, "signature": path}
+        bundles.cases["signatures"].append({**case, "pinned": pinned, "unpinned": unpinned})
+
+    def unreadable(name: str, about: str, document: Any) -> None:
+        add(name, about, document, unread, unread)
+
+    add("good", "with the key", good, "ok", "ok")
+    add("good-alone", "without the key", alone, "ok", unknown)
+    add("good-order", "key order and white space mean nothing",
+        json.dumps(dict(reversed(good.items())), indent=2).encode(), "ok", "ok")  # fmt: skip
+    add("stranger", "whole, by a stranger", by_stranger, unknown, "ok")
+    add("stranger-alone", "by a stranger, without the key",
+        {k: v for k, v in by_stranger.items() if k != "public_key"}, unknown, unknown)  # fmt: skip
+    add("stranger-key", "a stranger's id and key, the publisher's signature",
+        {**by_stranger, "signature": good["signature"]}, unknown, unread)  # fmt: skip
+    add("stranger-signature", "the publisher's id and key, a stranger's signature",
+        {**good, "signature": by_stranger["signature"]}, unread, unread)  # fmt: skip
+    add("signature-empty", "no signature", {**good, "signature": ""}, unread, unread)
+    add("signature-base64", "no base64", {**good, "signature": "!"}, unread, unread)
+    add("signature-base64-by-stranger", "no base64, and an id that is not trusted",
+        {**by_stranger, "signature": "!"}, unknown, unread)  # fmt: skip
+    loose = good["signature"].rstrip("=")
+    if loose != good["signature"]:
+        add("signature-padding", "base64 without padding", {**good, "signature": loose},
+            unread, unread)  # fmt: skip
+
+    unreadable("other-key", "the key of another id", {**good, "public_key": stranger.public})
+    unreadable("other-id", "the publisher's key under another id", {**good, "key_id": stranger.id})
+    unreadable("id-upper-case", "the id in capitals", {**good, "key_id": key.id.upper()})
+    unreadable("key-empty", "an empty key", {**good, "public_key": ""})
+    unreadable("key-null", "null for a key", {**good, "public_key": None})
+    unreadable("key-list", "a list for a key", {**good, "public_key": [key.public]})
+    unreadable("key-base64", "a key that is no base64", {**good, "public_key": "!"})
+    unreadable("key-padding", "a key without padding",
+               {**good, "public_key": key.public.rstrip("=")})  # fmt: skip
+    der = base64.b64decode(key.public)
+    for name, about, other in (
+        ("key-cut", "a key that is cut", der[:-1]),
+        ("key-longer", "a key with a byte after it", der + b"\0"),
+        ("key-compressed", "a key with its point compressed", wire.compressed(der)),
+        (
+            "key-point-off-curve",
+            "a point that is not on the curve",
+            der[:-1] + bytes([der[-1] ^ 1]),
+        ),
+        ("key-zeros", "91 zeros", bytes(91)),
+    ):
+        unreadable(name, about, {
+            **alone,
+            "key_id": hashlib.sha256(other).hexdigest()[:16],
+            "public_key": wire.text(other),
+        })  # fmt: skip
+    unreadable("more", "a fourth field", {**good, "note": ""})
+    unreadable("old-name", "the key in another field", {**alone, "public-key": key.public})
+    for field in ("key_id", "signature"):
+        unreadable(f"without-{field}", f"{field} is missing",
+                   {k: v for k, v in good.items() if k != field})  # fmt: skip
+        unreadable(f"{field}-number", f"{field} is a number", {**good, field: 1})
+    text = json.dumps(good).encode()
+    for name, about, data in (
+        ("empty", "no bytes", b""),
+        ("cut", "cut in the middle", text[: len(text) // 2]),
+        ("list", "a list", b"[" + text + b"]"),
+        ("mark", "a byte order mark", b"\xef\xbb\xbf" + text),
+        ("latin", "not UTF-8", text.replace(b'"key_id"', b'"key\xff"')),
+        ("twice", "a field twice", text.replace(b"{", b'{"key_id": "", ')),
+        ("key-twice", "the key twice", text.replace(b"{", b'{"public_key": "", ')),
+        ("after", "text after it", text + b"{}"),
+        ("comma", "a trailing comma", text.replace(b"}", b",}")),
+    ):
+        unreadable(f"json-{name}", about, data)
+
+
 def _files(bundles: Bundles, complete: dict[str, Any]) -> None:
     """What lies in the folder, against the list in `bundles/complete/manifest.json`."""
     good = complete["files"]
@@ -386,14 +534,16 @@ def _tensors(bundles: Bundles) -> None:
         tensors: Mapping[str, NDArray[Any] | None],
         verdict: str = invalid,
         metadata: dict[str, str] | None = None,
+        observation: dict[str, Any] | None = None,
     ) -> None:
         kept = {key: values for key, values in tensors.items() if values is not None}
         path = f"bundles/tensors/{kind}-{name}.safetensors"
         metadata = {"format": formats[kind]} if metadata is None else metadata
         bundles.files[path] = wire.container(kept, metadata)
-        bundles.cases["tensors"].append(
-            {"name": f"{kind}-{name}", "kind": kind, "file": path, "verdict": verdict}
-        )
+        case = {"name": f"{kind}-{name}", "kind": kind, "file": path, "verdict": verdict}
+        if observation is not None:
+            case["observation"] = observation
+        bundles.cases["tensors"].append(case)
 
     nan = np.full((3, 4), np.nan, "<f4")
     add("base", "good", base, "ok")
@@ -423,6 +573,21 @@ def _tensors(bundles: Bundles) -> None:
     add("prototypes", "zero-deviation", {**prototypes, "assign.deviation": np.zeros(6, "<f4")})
     add("prototypes", "infinity", {**prototypes, "1.norm.shift": np.full(4, np.inf, "<f2")})
     add("prototypes", "f64", {**prototypes, "1.norm.shift": np.zeros(4, "<f8")})
+    limits = {name: v for slot in MIXED.slots for name, v in slot.limits().items()}
+    full = {
+        f"{k}.{name}": np.full(shape, sign * limits[name], "<f4")
+        for k, sign in enumerate((1, -1, 1))
+        for name, shape in MIXED.shapes.items()
+    }
+    add("prototypes", "at-bounds", {**prototypes, **full}, "ok")
+    for name, limit in limits.items():
+        over = prototypes[f"2.{name}"].copy()
+        over.flat[-1] = -np.nextafter(np.float32(limit), np.float32(np.inf))
+        suffix = name.replace(".", "-")
+        add("prototypes", f"beyond-{suffix}", {**prototypes, f"2.{name}": over})
+    half_over = np.full((3, 4), 0.5, "<f2")
+    half_over[0, 0] = np.nextafter(np.float16(0.5), np.float16(1))
+    add("prototypes", "beyond-f16", {**prototypes, "0.head.0.weight": half_over})
 
     add("golden", "good", golden, "ok")
     add("golden", "good-two", golden_tensors(MIXED), "ok")
@@ -443,3 +608,26 @@ def _tensors(bundles: Bundles) -> None:
     none = {**outputs, "input.0.candidates": np.ones((1, 0), "<i8")}
     add("golden", "no-candidates", {**golden, **none})
     add("golden", "nan", {**golden, "base.0": np.full((1, 5), np.nan, "<f4")})
+    add("golden", "items-features", {**golden, "features.0": np.ones((1, 3), "<f4")})
+
+    pooled = golden_tensors(MIXED, 1, pooled=True)
+    for name, changes in (
+        ("no-features", {"features.0": None}),
+        ("no-posterior", {"posterior.0": None}),
+        ("one-more-features", {"features.1": pooled["features.0"]}),
+        ("wide-features", {"features.0": np.ones((1, 4), "<f4")}),
+        ("wide-posterior", {"posterior.0": np.ones((1, 3), "<f4")}),
+        ("flat-features", {"features.0": np.ones(3, "<f4")}),
+        ("two-rows", {"posterior.0": np.ones((2, 2), "<f4")}),
+        ("exchanged", {"features.0": pooled["posterior.0"], "posterior.0": pooled["features.0"]}),
+        ("f16-features", {"features.0": np.ones((1, 3), "<f2")}),
+        ("f64-posterior", {"posterior.0": np.ones((1, 2), "<f8")}),
+        ("nan-features", {"features.0": np.full((1, 3), np.nan, "<f4")}),
+        ("infinite-posterior", {"posterior.0": np.full((1, 2), np.inf, "<f4")}),
+    ):  # fmt: skip
+        add("golden", f"pooled-{name}", {**pooled, **changes}, observation=POOLED)
+    add("golden", "pooled-good", pooled, "ok", observation=POOLED)
+    two = golden_tensors(MIXED, pooled=True)
+    add("golden", "pooled-good-two", two, "ok", observation=POOLED)
+    add("golden", "pooled-second-no-features", {**two, "features.1": None}, observation=POOLED)
+    add("golden", "pooled-as-items", pooled)

@@ -102,6 +102,16 @@ class Key:
         return self._private.sign(data, ec.ECDSA(hashes.SHA384(), deterministic_signing=True))
 
 
+def compressed(der: bytes) -> bytes:
+    """A public key with its point compressed, which no reader takes."""
+    key = serialization.load_der_public_key(der)
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    point = key.public_bytes(
+        serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint
+    )
+    return bytes.fromhex("3039301306072a8648ce3d020106082a8648ce3d030107032200") + point
+
+
 def text(der: bytes) -> str:
     """Base64."""
     return base64.b64encode(der).decode()

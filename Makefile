@@ -1,0 +1,37 @@
+# Each target does its own set-up: the environment lives in .venv and is made again when
+# requirements.lock changes.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+READY := $(VENV)/.ready
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint bench
+
+help:  ## say what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+env: $(READY)  ## make the environment in .venv
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"Persona needs Python 3.11, got {v[0]}.{v[1]}: install it, or name it with make PYTHON=...")'
+	@echo "making $(VENV) (about 1.5 GB, a few minutes with a good connection)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --editable .
+	@touch $(READY)
+
+demo: $(READY)  ## the whole path on this machine: train, export, serve, adapt, measure, report
+	$(BIN)/persona demo $(ARGS)
+
+test: $(READY) lint  ## everything that CI runs: lint, types and all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)  ## ruff, ruff format and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## every claim against its rival, in one run each
+	@for claim in benchmarks/bench_*.py; do echo "== $$claim"; $(BIN)/python $$claim || exit 1; done

@@ -1,0 +1,1 @@
+{"key_id": "515cecfa1c9fd930", "signature": "MEUCIF3zeNfoAQgoIHCBs3Q7ybmLQvGTPFW/joGzkNEFQelzAiEA7zdY/wsV+cFLkUcOW4xc1QbVyGY1AIP/K9CgSC4D5W8=", "public_key": "MDkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDIgADs5CVZwoQAbntUJw3eSYvh2ogcZv4r0N4qvyXIn6IbX0="}

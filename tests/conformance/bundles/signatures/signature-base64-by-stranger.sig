@@ -1,0 +1,1 @@
+{"key_id": "8251d757653fb23b", "signature": "!", "public_key": "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEn164iAcQPAw+diGeqHpTSWdvvw4zcJsS7I88aDfOUoJwEhrmMIWivlCfKD6bZqwfq78N7qNBwKbZZgkP7qw1HA=="}

@@ -1,0 +1,1 @@
+{"key_id": "8251d757653fb23b", "signature": "MEQCIHC7E2ADTdG5+t3LAgt3y7y5v7HKK/+F7/Pwjylf1ztWAiAixG60fvuD6UjCVDnqzKVpUAUljqUfWGY9KvRhyI2yLw=="}

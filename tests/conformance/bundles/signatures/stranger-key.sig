@@ -1,0 +1,1 @@
+{"key_id": "8251d757653fb23b", "signature": "MEUCIF3zeNfoAQgoIHCBs3Q7ybmLQvGTPFW/joGzkNEFQelzAiEA7zdY/wsV+cFLkUcOW4xc1QbVyGY1AIP/K9CgSC4D5W8=", "public_key": "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEn164iAcQPAw+diGeqHpTSWdvvw4zcJsS7I88aDfOUoJwEhrmMIWivlCfKD6bZqwfq78N7qNBwKbZZgkP7qw1HA=="}

@@ -1,0 +1,1 @@
+{"key_id": "52262fba030a1dc5", "signature": "MEQCIHC7E2ADTdG5+t3LAgt3y7y5v7HKK/+F7/Pwjylf1ztWAiAixG60fvuD6UjCVDnqzKVpUAUljqUfWGY9KvRhyI2yLw==", "public_key": "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEs5CVZwoQAbntUJw3eSYvh2ogcZv4r0N4qvyXIn6IbX02Dml7r2w+Faw4K76U2TjJis3+fyZWKj95Hu0jKca4BQ=="}
