@@ -27,7 +27,7 @@ from persona.formats.manifest import (
 )
 from persona.formats.slots import Array
 from persona.formats.verify import Expectation
-from persona.signing import PublicKeys, StoredSignature, decode_stored, from_text
+from persona.signing import PublicKeys, decode_stored, from_text
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,15 @@ def verify_signed(
 
     trusted: as in `open_bundle`. Raises FormatError.
     """
-    stored = _decode_stored(signature)
-    if trusted is None:
-        trusted = PublicKeys([] if stored.public_key is None else [stored.public_key])
-    return verify_manifest(manifest, stored.signature, trusted), stored.signature.key_id
+    try:
+        stored = decode_stored(signature)
+        enclosed = [] if stored.public_key is None else [stored.public_key]
+        keys = PublicKeys(enclosed) if trusted is None else trusted
+    except ValueError as error:
+        raise FormatError(
+            Code.BUNDLE_SIGNATURE, f"{SIGNATURE} cannot be read ({error}); copy the bundle again"
+        ) from None
+    return verify_manifest(manifest, stored.signature, keys), stored.signature.key_id
 
 
 def _read(path: Path, name: str) -> bytes:
@@ -115,15 +120,6 @@ def _read(path: Path, name: str) -> bytes:
             f"{path} has no {name}: expected a bundle folder made by `persona export`",
         )
     return (path / name).read_bytes()
-
-
-def _decode_stored(data: bytes) -> StoredSignature:
-    try:
-        return decode_stored(data)
-    except ValueError as error:
-        raise FormatError(
-            Code.BUNDLE_SIGNATURE, f"{SIGNATURE} cannot be read ({error}); copy the bundle again"
-        ) from None
 
 
 def _digests(path: Path) -> dict[str, File]:

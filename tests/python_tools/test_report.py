@@ -85,11 +85,13 @@ def make(count: int = 40, gain: float = 0.046, seed: int = 0, **changes: Any) ->
         seeds=(0,),
         window=20,
         queries=50,
-        **scores(devices),
-        rivals={
-            "prior-correction": Estimate(0.871, 0.861, 0.882),
-            "constant-edit": Estimate(0.866, 0.853, 0.877),
-        },
+        **scores(
+            devices,
+            {
+                "prior-correction": [d.static + 0.007 for d in devices],
+                "constant-edit": [d.static + 0.002 for d in devices],
+            },
+        ),
         edit_spread=0.83,
         devices=devices,
         prototype_map=PrototypeMap(
@@ -126,6 +128,7 @@ def bare(**changes: Any) -> Results:
         "bundle": None,
         "devices": devices,
         "rivals": {},
+        "edited_minus_rivals": {},
         "prototype_map": PrototypeMap((), (), (), 0.0),
         "curves": {},
         "latency": None,
@@ -268,7 +271,11 @@ def test_the_control_is_read_for_what_it_says(changes, said):
 
 def test_a_rival_that_does_better_is_named():
     better = {"fine-tuning": Estimate(0.97, 0.96, 0.98)}
-    text = Page(render_report(make(rivals=better))).text
+    text = Page(
+        render_report(
+            make(rivals=better, edited_minus_rivals={"fine-tuning": Estimate(-0.05, -0.06, -0.04)})
+        )
+    ).text
     assert "1 scores higher than the edit: fine-tuning" in text
     assert "none scores higher" in Page(render_report(make())).text
 
@@ -315,6 +322,7 @@ def test_hostile_names_are_shown_as_text():
         model=HOSTILE,
         devices=(replace(found.devices[0], name=HOSTILE), *found.devices[1:]),
         rivals={HOSTILE: Estimate(0.99, 0.98, 1.0)},
+        edited_minus_rivals={HOSTILE: Estimate(-0.1, -0.1, -0.1)},
         exports=(replace(EXPORTS[0], target=HOSTILE, delegation={HOSTILE: HOSTILE}),),
         left_out={HOSTILE: HOSTILE},
         stages={HOSTILE: 1.0},

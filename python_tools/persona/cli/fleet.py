@@ -21,7 +21,7 @@ from persona.evaluation.protocol import (
     evaluate_devices,
     made_by,
 )
-from persona.evaluation.results import DeviceResult, Estimate, ExportResult, Results, scores
+from persona.evaluation.results import DeviceResult, ExportResult, Results, scores
 from persona.formats import schema
 from persona.formats.edit import Edit
 from persona.formats.measurement import Measurement
@@ -73,8 +73,7 @@ class Fleet:
             seeds=(self.run.record.config.seed,),
             window=len(self.users[0].window[0]),
             queries=len(self.users[0].targets),
-            **scores(self.devices),
-            rivals={n: Estimate.of(v) for n, v in self.in_torch.rivals.items()},
+            **scores(self.devices, self.in_torch.rivals),
             edit_spread=self.in_torch.edit_spread,
             devices=self.devices,
             prototype_map=self.in_torch.prototype_map,

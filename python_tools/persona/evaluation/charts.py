@@ -14,7 +14,7 @@ from unicodedata import category
 from xml.etree import ElementTree
 
 from persona.evaluation.figures import LEVEL, Metric, decimal, quantity
-from persona.evaluation.results import LOSS_POINTS, DeviceResult, Estimate, PrototypeMap
+from persona.evaluation.results import LOSS_POINTS, DeviceResult, Estimate, PrototypeMap, loses
 from persona.formats.measurement import Latency
 
 WIDE = 720
@@ -166,11 +166,6 @@ def _estimate(
     drawing.mark("circle", f"dot {row.role}", title, cx=middle, cy=line, r=4.5)
 
 
-def loses(device: DeviceResult) -> bool:
-    """Whether the edit costs this device more than the loss limit."""
-    return device.edited - device.static < -LOSS_POINTS
-
-
 def gains(
     devices: Sequence[DeviceResult], gain: Estimate, metric: Metric, width: int = WIDE
 ) -> str:
@@ -204,7 +199,7 @@ def gains(
         (
             left + (index + 0.5) * pitch,
             y((device.edited - device.static) * metric.factor),
-            "loses" if loses(device) else "gains",
+            "loses" if loses(device.edited - device.static) else "gains",
             f"{device.name}: {metric.gain(device.edited - device.static)}",
         )
         for index, device in enumerate(shown)

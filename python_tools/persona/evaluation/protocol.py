@@ -13,7 +13,6 @@ from persona.data import Dataset, Device
 from persona.evaluation.metrics import METRIC
 from persona.evaluation.results import (
     DeviceResult,
-    Estimate,
     PrototypeMap,
     Results,
     scores,
@@ -32,7 +31,7 @@ class Evaluated:
     """What evaluation in PyTorch found, device by device."""
 
     devices: tuple[DeviceResult, ...]
-    rivals: dict[str, Tensor]
+    rivals: dict[str, list[float]]
     edit_spread: float
     prototype_map: PrototypeMap
 
@@ -55,10 +54,12 @@ def make_setting(run: Run, data: Dataset, test: DeviceTensors) -> Setting:
     )
 
 
-def score_rivals(setting: Setting) -> dict[str, Tensor]:
+def score_rivals(setting: Setting) -> dict[str, list[float]]:
     """Every registered rival that applies: name -> score of each test device [D]."""
     found = {name: rivals[name]() for name in rivals}
-    return {n: rival.scores(setting) for n, rival in found.items() if rival.applies(setting)}
+    return {
+        n: rival.scores(setting).tolist() for n, rival in found.items() if rival.applies(setting)
+    }
 
 
 def map_prototypes(codes: Tensor, members: Tensor, centres: Tensor) -> PrototypeMap:
@@ -137,11 +138,7 @@ def evaluate(
         seeds=seeds,
         window=len(devices[0].window[0]),
         queries=queries,
-        **scores(found),
-        rivals={
-            name: Estimate.of(torch.cat([e.rivals[name] for e in evaluated]))
-            for name in evaluated[0].rivals
-        },
+        **scores(found, _join([e.rivals for e in evaluated])),
         edit_spread=float(np.mean([e.edit_spread for e in evaluated])),
         devices=found,
         prototype_map=evaluated[0].prototype_map,
@@ -153,6 +150,11 @@ def evaluate(
         seconds=seconds,
         made_by=made_by(run),
     )
+
+
+def _join(parts: list[dict[str, list[float]]]) -> dict[str, list[float]]:
+    """Scores of all seeds, one after another."""
+    return {name: [value for part in parts for value in part[name]] for name in parts[0]}
 
 
 def made_by(run: Run) -> dict[str, object]:

@@ -16,7 +16,14 @@ from markupsafe import Markup
 from persona.evaluation import charts, figures
 from persona.evaluation.charts import Row
 from persona.evaluation.figures import Metric
-from persona.evaluation.results import LOSS_POINTS, DeviceResult, Estimate, ExportResult, Results
+from persona.evaluation.results import (
+    LOSS_POINTS,
+    DeviceResult,
+    Estimate,
+    ExportResult,
+    Results,
+    loses,
+)
 from persona.formats import schema
 from persona.formats.measurement import Measurement
 
@@ -62,7 +69,7 @@ def render_report(results: Results) -> str:
         gains=_both(charts.gains, results.devices, results.edited_minus_static, metric),
         gains_finding=gains_finding(results.devices, metric),
         loss_points=LOSS_POINTS,
-        loses=charts.loses,
+        loses=loses,
         most_marks=charts.MOST_MARKS,
         prototype_map=results.prototype_map.points
         and _both(charts.prototype_map, results.prototype_map, wide=charts.HALF),
@@ -173,12 +180,14 @@ def comparison_findings(results: Results, metric: Metric) -> list[tuple[str, str
     ]
     if results.rivals:
         name, best = max(results.rivals.items(), key=lambda item: item[1].mean)
-        ahead = results.edited.mean - best.mean
+        ahead = results.edited_minus_rivals[name]
         found.append(
             (
                 "Best rival",
-                f"{name}, {metric.score(best.mean)}: {metric.amount(ahead)} "
-                f"{'below' if ahead >= 0 else 'above'} the edit.",
+                f"{name}, {metric.score(best.mean)}: {metric.amount(ahead.mean)} "
+                f"{'below' if ahead.mean >= 0 else 'above'} the edit "
+                f"(edit − rival, paired: {metric.gain_range(ahead)})"
+                + ("; the interval includes zero." if _unclear(ahead) else "."),
             )
         )
     return found
@@ -211,7 +220,7 @@ def gains_finding(devices: Sequence[DeviceResult], metric: Metric) -> str:
     """How many devices gain, stay and lose, and how many lose much."""
     found = np.array([d.edited - d.static for d in devices])
     up, down = int((found > 0).sum()), int((found < 0).sum())
-    much = sum(charts.loses(d) for d in devices)
+    much = sum(loses(d.edited - d.static) for d in devices)
     gain = f"{up} of {len(found)} devices gain, {len(found) - up - down} stay as they were"
     if not down:
         return f"{gain}, none loses."

@@ -3,7 +3,7 @@
 `report.py` makes a page of it. Per-device values are kept, so that any figure can be made again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -88,7 +88,8 @@ class ExportResult:
 class Results:
     """Everything that a report shows.
 
-    metric: `accuracy`, or `ndcg@10` for ranking. rivals: name -> score on the same devices.
+    metric: `accuracy`, or `ndcg@10` for ranking. rivals: name -> score on the same devices;
+    edited_minus_rivals: the paired difference.
     edit_spread: deviation of edits across devices, relative to their size; near 0 means that all
     devices get one constant edit. stages: seconds each.
     """
@@ -110,6 +111,7 @@ class Results:
     prototype_minus_static: Estimate
     losers: float
     rivals: dict[str, Estimate]
+    edited_minus_rivals: dict[str, Estimate]
     edit_spread: float
     devices: tuple[DeviceResult, ...]
     prototype_map: PrototypeMap
@@ -125,9 +127,19 @@ class Results:
 LOSS_POINTS = 0.05
 """A device that falls by more than this under its edit counts as a loser."""
 
+_ROUNDING = 1e-6
+"""Scores are ratios of small numbers in binary32: a fall of exactly 5 points is no more than 5."""
 
-def scores(devices: Sequence[DeviceResult]) -> dict[str, Any]:
-    """The estimates of `Results` that follow from the devices."""
+
+def loses(gain: float) -> bool:
+    """Whether a device with this gain lost more than `LOSS_POINTS`."""
+    return gain < -LOSS_POINTS - _ROUNDING
+
+
+def scores(
+    devices: Sequence[DeviceResult], rivals: Mapping[str, Sequence[float]]
+) -> dict[str, Any]:
+    """The estimates of `Results` that follow from the devices and their scores under rivals."""
     columns = {
         name: np.array([getattr(d, name) for d in devices])
         for name in ("static", "prototype_only", "edited", "other_device_control")
@@ -138,7 +150,12 @@ def scores(devices: Sequence[DeviceResult]) -> dict[str, Any]:
         "edited_minus_static": Estimate.of(gain),
         "edited_minus_other": Estimate.of(columns["edited"] - columns["other_device_control"]),
         "prototype_minus_static": Estimate.of(columns["prototype_only"] - columns["static"]),
-        "losers": float((gain < -LOSS_POINTS).mean()),
+        "losers": float(np.mean([loses(g) for g in gain])),
+        "rivals": {name: Estimate.of(values) for name, values in rivals.items()},
+        "edited_minus_rivals": {
+            name: Estimate.of(columns["edited"] - np.asarray(values))
+            for name, values in rivals.items()
+        },
     }
 
 
@@ -161,6 +178,9 @@ def summary(results: Results) -> dict[str, Any]:
             "edited_minus_other_device": numbers(results.edited_minus_other),
             "share_of_devices_that_lose": results.losers,
             "rivals": {name: numbers(e) for name, e in results.rivals.items()},
+            "edited_minus_rivals": {
+                name: numbers(e) for name, e in results.edited_minus_rivals.items()
+            },
         },
         "devices": len(results.devices),
         "seeds": list(results.seeds),

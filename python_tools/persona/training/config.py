@@ -60,7 +60,9 @@ class BackboneConfig:
 class AdapterConfig:
     """devices, validation_devices: how many to train on and to choose the checkpoint with.
 
-    batch: devices a step. output_std: of the generators' first weights. cross_layer, prior_seed: parts of the method that can be switched off.
+    batch: devices a step. output_std: of the generators' first weights.
+    cross_layer, prior_seed: parts of the method that can be switched off.
+    min_window, max_window: samples or items that a device may observe.
     """
 
     devices: int = 2000

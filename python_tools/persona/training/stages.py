@@ -55,7 +55,7 @@ def _minimise(
     )
     best, state = math.inf, copy.deepcopy(module.state_dict())
     seen: list[tuple[int, float]] = []
-    every = max(1, steps // checks)
+    checked = {round(steps * (i + 1) / checks) for i in range(checks)}
     for step in range(1, steps + 1):
         module.train()
         optimiser.zero_grad()
@@ -64,7 +64,7 @@ def _minimise(
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        if step % every == 0 or step == steps:
+        if step in checked:
             module.eval()
             with torch.no_grad():
                 score = check()
