@@ -75,7 +75,7 @@ def export_bundle(
 ) -> Exported:
     """Write the bundle folder `out`, whole or not at all.
 
-    step: called with what is being done. Raises ExportError when a required program fails.
+    step: called with what is being done. Raises ExportError when a required program fails, or all.
     """
     backbone, slots = run.backbone, run.record.slots
     golden = _golden(run)
@@ -104,6 +104,9 @@ def export_bundle(
                 left_out[want.target] = str(error)
             else:
                 programs.append(program)
+        if not programs:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+            raise ExportError(f"no program could be written. {reasons}")
         step("writing the bundle")
         (staging / "base.safetensors").write_bytes(encode_base(slots, base))
         (staging / "prototypes.safetensors").write_bytes(encode_prototypes(slots, prototypes))

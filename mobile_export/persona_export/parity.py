@@ -14,11 +14,15 @@ from persona_export.targets import Executor, ExportError, Target
 
 @dataclass(frozen=True)
 class Parity:
-    """Largest differences from the golden outputs, relative to max(1, largest magnitude)."""
+    """Largest differences from the golden outputs, relative to max(1, largest magnitude).
+
+    observed: of features and posterior; 0 where there is no observe program.
+    """
 
     base: float
     prototypes: float
     edited: float
+    observed: float
     tolerance: float
 
 
@@ -52,7 +56,7 @@ def check_program(
     prototypes: Sequence[Mapping[str, Array]],
     golden: Golden,
 ) -> Parity:
-    """Run the program on every golden input. Raises ExportError at the first difference."""
+    """Run the programs on every golden input. Raises ExportError at the first difference."""
     run = target.executor(bundle, program)
     nothing = zero_edit(slots)
 
@@ -70,17 +74,32 @@ def check_program(
             default=0.0,
         ),
         edited=worst(golden.edited, nothing, golden.edit),
+        observed=_observed(target, bundle, program, golden),
         tolerance=program.tolerance,
     )
-    for what in ("base", "prototypes", "edited"):
+    for what in ("base", "prototypes", "edited", "observed"):
         found = getattr(parity, what)
         if not found <= program.tolerance:
             raise ExportError(
                 f"{program.target} {program.precision} differs from PyTorch by {found:.2g} "
-                f"({what}); {program.tolerance:g} is allowed"
+                f"({what}); {program.tolerance:g} is allowed. "
+                "Does the model's forward call each slot's layer as a module?"
             )
     _check_effects(run, program, slots, base, golden)
     return parity
+
+
+def _observed(target: Target, bundle: Path, program: Program, golden: Golden) -> float:
+    if program.observe_path is None:
+        return 0.0
+    observe = target.features(bundle, program)
+    return max(
+        difference(expected, output)
+        for inputs, features, posterior in zip(
+            golden.inputs, golden.features, golden.posterior, strict=True
+        )
+        for expected, output in zip((features, posterior), observe(inputs), strict=True)
+    )
 
 
 def _check_effects(

@@ -21,8 +21,14 @@ def _sync(path: Path) -> None:
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Replace `path` by `data`: a reader sees the old bytes or the new, never a mixture."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Replace `path` by `data`: a reader sees the old bytes or the new, never a mixture.
+
+    Raises PlaceError where nothing can be written.
+    """
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise PlaceError(f"cannot write {path}: {error.strerror}; choose another place") from None
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -48,8 +54,12 @@ def check_place(out: Path, replaces: str | None = None) -> None:
     parent = out.absolute().parent
     while not parent.exists():
         parent = parent.parent
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise PlaceError(f"no permission to write in {parent}; choose another place for {out.name}")
+    try:
+        Path(tempfile.mkdtemp(dir=parent, prefix=f".{out.name}.")).rmdir()
+    except OSError as error:
+        raise PlaceError(
+            f"cannot write in {parent}: {error.strerror}; choose another place for {out.name}"
+        ) from None
 
 
 @contextmanager
@@ -64,6 +74,7 @@ def staged_folder(out: Path, replaces: str | None = None) -> Iterator[Path]:
         staging = Path(tempfile.mkdtemp(dir=out.absolute().parent, prefix=f".{out.name}.partial-"))
     except OSError as error:
         raise PlaceError(f"cannot write beside {out}: {error.strerror}") from None
+    older = staging.with_name(f"{staging.name}-older")
     try:
         yield staging
         for path in staging.rglob("*"):
@@ -71,9 +82,12 @@ def staged_folder(out: Path, replaces: str | None = None) -> Iterator[Path]:
                 _sync(path)
         staging.chmod(0o755)
         if out.exists():
-            shutil.rmtree(out)
+            out.rename(older)
         staging.rename(out)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
+        if older.exists():
+            older.rename(out)
         raise
+    shutil.rmtree(older, ignore_errors=True)
     _sync(out.absolute().parent)

@@ -4,7 +4,7 @@ run.json                what made it: configuration, slots, curves, versions, fi
 backbone.safetensors    the frozen backbone
 adapter.safetensors     the neural adapter; never leaves the cloud
 prototypes.safetensors  prototype bank and the device's rule
-backbone.py             the user's own backbone, where there is one
+NAME.py                 the user's own backbone, where there is one
 keys/                   private keys, made on first use
 last-bundle             path of the bundle exported last
 """
@@ -13,7 +13,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ class RunRecord:
     data_fingerprint: str
     versions: dict[str, str]
     files: dict[str, str]
+    left_out: str
 
 
 @dataclass(frozen=True)
@@ -108,22 +109,25 @@ def save_run(
             **{f"rule.{name}": value for name, value in vars(trained.rule).items()},
         },
     }
+    config = trained.config
     with staged_folder(out) as staging:
         for name, state in tensors.items():
             contiguous = {key: value.contiguous().clone() for key, value in state.items()}
             safetensors.torch.save_file(contiguous, staging / name)
-        own = backbone_file(trained.config.backbone, folder)
+        own = backbone_file(config.backbone, folder)
         if own is not None:
             (staging / own.name).write_bytes(own.read_bytes())
+            config = replace(config, backbone=replace(config.backbone, file=own.name))
         record = RunRecord(
             format=RUN_FORMAT,
-            config=trained.config,
+            config=config,
             backbone_settings=data_settings,
             slots=trained.slots,
             observation=trained.observation,
             curves=trained.curves,
             data_fingerprint=trained.data_fingerprint,
             versions=versions(),
+            left_out=trained.left_out,
             files={path.name: _sha256(path) for path in sorted(staging.iterdir())},
         )
         text = json.dumps(schema.encode(record), indent=1) + "\n"
@@ -139,8 +143,7 @@ def load_run(path: Path) -> Run:
         if _sha256(path / name) != digest:
             raise RunError(f"{path / name} was changed since training; train again or restore it")
     config = record.config
-    folder = path if config.backbone.file is None else (path / config.backbone.file).parent
-    backbone = build_backbone(config, record.backbone_settings, folder)
+    backbone = build_backbone(config, record.backbone_settings, path)
     adapter = build_adapter(backbone, record.slots, record.observation, config.adapter)
     bank = PrototypeBank(
         record.slots, config.prototypes.count, len(record.slots) * config.adapter.latent
@@ -176,7 +179,8 @@ def _read_record(path: Path) -> RunRecord:
         raise RunError(f"{file} is not JSON: {error}") from None
     found = value.get("format") if isinstance(value, dict) else None
     if found != RUN_FORMAT:
-        made_by = value.get("versions", {}).get("persona", "?") if isinstance(value, dict) else "?"
+        software = value.get("versions") if isinstance(value, dict) else None
+        made_by = software.get("persona", "?") if isinstance(software, dict) else "?"
         raise RunError(
             f"{path} has format {found!r}, made by version {made_by}; this version "
             f"({persona.__version__}) reads {RUN_FORMAT!r}: train again, or use that version"

@@ -22,11 +22,6 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 LARGEST_WHOLE = 2**53 - 1
-SUFFIXES = {
-    "dense": ("weight",),
-    "low-rank": ("a", "b"),
-    "affine": ("scale", "shift"),
-}
 ALL_SUFFIXES = ("weight", "a", "b", "scale", "shift", "bias")
 
 
@@ -55,7 +50,7 @@ class Members(list[tuple[str, Any]]):
 
 
 class MalformedError(Exception):
-    pass
+    """No strict JSON."""
 
 
 def _nodes(value: Any, depth: int = 1) -> Iterator[Any]:
@@ -203,11 +198,8 @@ def read_container(file: bytes, longest_header: int = 65536) -> Container:
 
 # Metadata
 
-METADATA = ("format", "model", "bundle", "device", "sequence", "prototype", "issued_at")
-
-
-def _is_whole(text: str) -> bool:
-    return _is_plain(Number(text))
+METADATA = {"format", "model", "bundle", "device", "sequence", "prototype"}
+TIMES = {"issued_at", "expires_at"}
 
 
 def read_time(text: str) -> datetime:
@@ -221,11 +213,11 @@ def read_time(text: str) -> datetime:
 
 def _check_metadata(metadata: Mapping[str, str]) -> None:
     invalid = "edit.metadata_invalid"
-    require(set(metadata) == {*METADATA, "expires_at"}, invalid)
+    require(set(metadata) == METADATA | TIMES, invalid)
     require(metadata["model"] != "" and metadata["device"] != "", invalid)
     require(re.fullmatch("[0-9a-f]{64}", metadata["bundle"]) is not None, invalid)
-    require(_is_whole(metadata["sequence"]) and int(metadata["sequence"]) >= 1, invalid)
-    require(metadata["prototype"] == "none" or _is_whole(metadata["prototype"]), invalid)
+    require(_is_plain(Number(metadata["sequence"])) and int(metadata["sequence"]) >= 1, invalid)
+    require(metadata["prototype"] == "none" or _is_plain(Number(metadata["prototype"])), invalid)
     try:
         ordered = read_time(metadata["issued_at"]) < read_time(metadata["expires_at"])
     except ValueError as error:
@@ -350,13 +342,15 @@ def _check_tensors(tensors: Mapping[str, Tensor], device: Device) -> None:
 
 # Applying
 
+Values = tuple[tuple[int, ...], list[float]]
+
 
 @dataclass(frozen=True)
 class Applied:
     """What a program takes, by `SLOT.SUFFIX`, as shape and binary32 values."""
 
-    change: dict[str, tuple[tuple[int, ...], list[float]]]
-    effective: dict[str, tuple[tuple[int, ...], list[float]]]
+    change: dict[str, Values]
+    effective: dict[str, Values]
     changes_nothing: bool
 
 
@@ -372,7 +366,8 @@ def apply(
 ) -> Applied:
     assert edit.metadata is not None
     number = edit.metadata["prototype"]
-    applied = Applied({}, {}, True)
+    changes: dict[str, Values] = {}
+    effective: dict[str, Values] = {}
     nothing = True
     for slot in slots:
         halves: dict[str, tuple[list[float], list[float]]] = {}
@@ -382,8 +377,8 @@ def apply(
             group = [0.0] * len(mine) if number == "none" else prototypes[f"{number}.{name}"].values
             halves[suffix] = (group, mine)
             if suffix == "a":
-                applied.change[name] = ((2 * shape[0], shape[1]), group + mine)
-                applied.effective[name] = applied.change[name]
+                changes[name] = ((2 * shape[0], shape[1]), group + mine)
+                effective[name] = changes[name]
             elif suffix == "b":
                 out, rank = shape
                 rows = [
@@ -391,17 +386,17 @@ def apply(
                     for row in range(out)
                     for half in halves["b"]
                 ]
-                applied.change[name] = ((out, 2 * rank), [value for row in rows for value in row])
-                applied.effective[name] = applied.change[name]
+                changes[name] = ((out, 2 * rank), [value for row in rows for value in row])
+                effective[name] = changes[name]
             else:
                 change = _add(group, mine)
-                applied.change[name] = (shape, change)
-                applied.effective[name] = (shape, _add(base[name].values, change))
+                changes[name] = (shape, change)
+                effective[name] = (shape, _add(base[name].values, change))
                 nothing &= not any(change)
         if slot["kind"] == "low-rank":
             pairs = zip(halves["a"], halves["b"], strict=True)
             nothing &= all(not any(a) or not any(b) for a, b in pairs)
-    return Applied(applied.change, applied.effective, nothing)
+    return Applied(changes, effective, nothing)
 
 
 # The probe

@@ -4,6 +4,8 @@ import base64
 import hashlib
 import json
 import stat
+import subprocess
+import sys
 
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
@@ -16,9 +18,12 @@ from persona.signing import (
     PublicKeys,
     SigningKey,
     SigningKeyError,
+    StoredSignature,
     decode_signature,
+    decode_stored,
     encode_signature,
     from_text,
+    read_public_key,
     read_signature,
     to_text,
 )
@@ -36,6 +41,109 @@ def test_a_key_is_made_once_and_only_its_owner_can_read_it(tmp_path):
     before = path.read_bytes()
     assert SigningKey.load_or_create(path).id == made.id
     assert path.read_bytes() == before
+
+
+def test_the_public_half_lies_beside_the_key_for_all_to_read(tmp_path):
+    path = tmp_path / "cloud.pem"
+    made = SigningKey.load_or_create(path)
+    beside = tmp_path / "cloud.pem.pub"
+    assert stat.S_IMODE(beside.stat().st_mode) == 0o644
+    public = serialization.load_pem_public_key(beside.read_bytes())
+    public.verify(made.sign(b"edit").der, b"edit", ec.ECDSA(hashes.SHA256()))
+    assert {p.name for p in tmp_path.iterdir()} == {"cloud.pem", "cloud.pem.pub"}
+
+
+@pytest.mark.parametrize("there", [None, b"the half of a key that was replaced"])
+def test_a_public_half_that_is_missing_or_old_is_written_on_the_next_use(tmp_path, there):
+    path, beside = tmp_path / "cloud.pem", tmp_path / "cloud.pem.pub"
+    made = SigningKey.load_or_create(path)
+    beside.unlink() if there is None else beside.write_bytes(there)
+    SigningKey.load_or_create(path)
+    assert read_public_key(beside) == made.public
+
+
+RACER = """
+import sys
+from pathlib import Path
+from persona.signing import SigningKey
+print("ready", flush=True)
+for line in sys.stdin:
+    print(SigningKey.load_or_create(Path(line.strip())).id, flush=True)
+"""
+
+
+def test_of_two_processes_that_come_first_both_use_one_key(tmp_path):
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+        for _ in range(2)
+    ]
+    assert [racer.stdout.readline().strip() for racer in racers] == ["ready"] * 2
+    for attempt in range(60):
+        path = tmp_path / f"{attempt}.pem"
+        for racer in racers:
+            racer.stdin.write(f"{path}\n")
+        ids = {racer.stdout.readline().strip() for racer in racers}
+        assert ids == {SigningKey.load_or_create(path).id}
+    for racer in racers:
+        racer.communicate(timeout=30)
+        assert racer.returncode == 0
+    suffixes = {name.partition(".")[2] for name in (p.name for p in tmp_path.iterdir())}
+    assert suffixes == {"pem", "pem.pub"}, "no temporary file is left"
+
+
+def test_a_key_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "cloud.pem"
+
+    def no_power(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("persona.signing.os.fsync", no_power)
+    with pytest.raises(KeyboardInterrupt):
+        SigningKey.load_or_create(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_public_key_is_read_from_pem_and_der_in_any_encoding(key, tmp_path):
+    public = serialization.load_der_public_key(key.public)
+    spki = serialization.PublicFormat.SubjectPublicKeyInfo
+    point = public.public_bytes(
+        serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint
+    )
+    prefix = bytes.fromhex("3039301306072a8648ce3d020106082a8648ce3d030107032200")
+    for content in (
+        key.public,
+        public.public_bytes(serialization.Encoding.PEM, spki),
+        b"the publisher\n" + public.public_bytes(serialization.Encoding.PEM, spki),
+        prefix + point,
+    ):
+        path = tmp_path / "key"
+        path.write_bytes(content)
+        assert read_public_key(path) == key.public
+
+
+def test_a_file_that_holds_no_public_key_is_refused_with_what_it_holds(tmp_path):
+    SigningKey.load_or_create(tmp_path / "cloud.pem")
+    other = ec.generate_private_key(ec.SECP384R1()).public_key()
+    spki = serialization.PublicFormat.SubjectPublicKeyInfo
+    (tmp_path / "p384").write_bytes(other.public_bytes(serialization.Encoding.PEM, spki))
+    (tmp_path / "text").write_bytes(b"hello")
+    (tmp_path / "cut").write_bytes((tmp_path / "cloud.pem.pub").read_bytes()[:90])
+    for name, said in (
+        ("cloud.pem", "private key; name its public half instead, cloud.pem.pub"),
+        ("p384", "ECDSA P-256"),
+        ("text", "not a public key in PEM or DER"),
+        ("cut", "not a public key in PEM or DER"),
+        ("nothing", "No such file"),
+        (".", "cannot be read"),
+    ):
+        with pytest.raises(SigningKeyError, match=said):
+            read_public_key(tmp_path / name)
 
 
 def test_a_file_that_holds_no_such_key_is_refused_and_kept(tmp_path):
@@ -141,12 +249,32 @@ def test_a_stored_signature_comes_back(key):
         "signature": base64.b64encode(signature.der).decode(),
     }
     assert decode_signature(stored) == signature
+    assert decode_stored(stored) == StoredSignature(signature, None)
+
+
+def test_a_stored_signature_may_bring_its_key(key):
+    signature = key.sign(b"bundle")
+    stored = encode_signature(signature, key.public)
+    assert json.loads(stored) == {
+        **json.loads(encode_signature(signature)),
+        "public_key": base64.b64encode(key.public).decode(),
+    }
+    assert decode_stored(stored) == StoredSignature(signature, key.public)
+    assert decode_signature(stored) == signature
+
+
+def test_a_stored_signature_with_the_key_of_another_is_refused(key):
+    other = SigningKey(ec.generate_private_key(ec.SECP256R1()))
+    with pytest.raises(ValueError, match=f"is '{other.id}', not '{key.id}'"):
+        decode_stored(encode_signature(key.sign(b"bundle"), other.public))
 
 
 @pytest.mark.parametrize(
     "data",
     [b"", b"[]", b"{}", b'{"key_id":"a"}', b'{"key_id":"a","signature":1}', b"\xff",
-     b'{"key_id":"a","signature":"","more":1}', b'{"key_id":"a","key_id":"a","signature":""}'],
+     b'{"key_id":"a","signature":"","more":1}', b'{"key_id":"a","key_id":"a","signature":""}',
+     b'{"key_id":"a","signature":"","public_key":null}',
+     b'{"key_id":"a","signature":"","public_key":"!"}'],
 )  # fmt: skip
 def test_a_stored_signature_that_is_not_such_json_is_refused(data):
     with pytest.raises(ValueError, match=r"\w"):

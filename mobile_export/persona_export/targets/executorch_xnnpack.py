@@ -88,9 +88,10 @@ class ExecutorchXnnpack(Target):
 
     def executor(self, bundle: Path, program: Program) -> Executor:
         method = _load(bundle / program.path, program.method)
+        feeds = sorted(program.feeds, key=lambda feed: feed.index or 0)
 
         def run(inputs: Mapping[str, NDArray[Any]], slots: Mapping[str, Array]) -> Array:
-            ordered = [*inputs.values(), *(slots[feed.tensor] for feed in program.feeds)]
+            ordered = [*inputs.values(), *(slots[feed.tensor] for feed in feeds)]
             return method(ordered)[0]
 
         return run

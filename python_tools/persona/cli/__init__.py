@@ -1,5 +1,8 @@
 """The `persona` command: one file a command. Heavy libraries load when a command needs them."""
 
+import sys
+from typing import Any
+
 import click
 
 from persona import __version__
@@ -12,6 +15,7 @@ from persona.cli.evaluate import evaluate
 from persona.cli.export import export
 from persona.cli.listings import listings
 from persona.cli.serve import serve
+from persona.cli.terminal import say_json
 from persona.cli.train import train
 
 EPILOG = """\b
@@ -26,7 +30,21 @@ Exit codes: 0 done, 1 the check failed, 2 wrong usage.
 """
 
 
-@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """Wrong usage is one JSON object, too, where --json is asked for."""
+
+    def main(self, args: Any = None, **settings: Any) -> Any:  # type: ignore[override]
+        given = sys.argv[1:] if args is None else list(args)
+        try:
+            return super().main(given, **settings | {"standalone_mode": False})
+        except click.ClickException as error:
+            if "--json" in given:
+                say_json({"error": {"code": "usage.command", "message": error.format_message()}})
+            error.show()
+            sys.exit(error.exit_code)
+
+
+@click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="persona")
 def main() -> None:
     """Models on phones that adapt to their owner without being retrained there.

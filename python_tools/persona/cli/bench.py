@@ -11,7 +11,13 @@ from persona.cli.terminal import command, json_option, say_json, stdout
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--iterations", default=2000, show_default=True, help="Calls of each.")
+@click.option(
+    "--iterations",
+    type=click.IntRange(1),
+    default=2000,
+    show_default=True,
+    help="Calls of each.",
+)
 @trust_option
 @json_option
 @command

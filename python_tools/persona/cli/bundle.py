@@ -108,21 +108,23 @@ def verify(path: Path, trust: Path | None, as_json: bool) -> None:
             failed = str(error)
         else:
             rows[name] = {"passed": True, "verified": program.verified, **vars(parity)}
-    if as_json:
-        say_json({"bundle": opened.digest, "pinned": trust is not None, "programs": rows})
-    else:
+    found = {"bundle": opened.digest, "pinned": trust is not None, "programs": rows}
+    if not as_json:
         _print_rows(opened, rows, pinned=trust is not None)
     if failed:
-        raise CheckFailedError("bundle.program_differs", failed)
+        raise CheckFailedError("bundle.program_differs", failed, found)
+    if as_json:
+        say_json(found)
 
 
 def _print_rows(opened: "Bundle", rows: dict[str, dict[str, Any]], *, pinned: bool) -> None:
     table = Table(title=f"{opened.manifest.model}  {opened.digest[:16]}", title_justify="left")
-    for column in ("program", "how", "base", "prototypes", "edited", "allowed"):
+    for column in ("program", "how", "base", "prototypes", "edited", "observed", "allowed"):
         table.add_column(column, justify="left" if column in ("program", "how") else "right")
     for name, row in rows.items():
         if row["passed"]:
-            figures = [f"{row[c]:.1e}" for c in ("base", "prototypes", "edited", "tolerance")]
+            columns = ("base", "prototypes", "edited", "observed", "tolerance")
+            figures = [f"{row[c]:.1e}" for c in columns]
             table.add_row(name, row["verified"], *figures)
         else:
             table.add_row(name, "[red]failed[/]", row["reason"])

@@ -54,6 +54,7 @@ def demo(quick: bool, out: Path, devices: int | None, as_json: bool) -> None:
     from persona.training.pipeline import open_dataset, train
     from persona_export.export import Wanted, export_bundle
 
+    torch.set_num_threads(1)
     start = time.perf_counter()
     config, _ = load_config("digits-quick" if quick else "digits")
     count = devices or (QUICK_DEVICES if quick else DEVICES)
@@ -66,7 +67,6 @@ def demo(quick: bool, out: Path, devices: int | None, as_json: bool) -> None:
         exported = export_bundle(run, wanted, staging / "bundle", stages)
         stages("starting the cloud adapter")
         with cloud(staging / "run", staging / "bundle") as url:
-            torch.set_num_threads(1)
             fleet = run_fleet(
                 run,
                 exported,

@@ -14,7 +14,13 @@ from persona.cli.terminal import command, json_option, say_json, stdout
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--cloud", required=True, help="Address of the cloud adapter.", metavar="URL")
 @click.option("--data", type=click.Path(path_type=Path), help="The data that the run trained on.")
-@click.option("--seed", default=0, show_default=True, help="Which unseen device to be.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Which unseen device to be.",
+)
 @click.option(
     "--folder",
     type=click.Path(path_type=Path),

@@ -18,7 +18,13 @@ def edit() -> None:
 
 @edit.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--bundle", "bundle_path", type=click.Path(path_type=Path), required=True)
+@click.option(
+    "--bundle",
+    "bundle_path",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The bundle that the edit is for.",
+)
 @click.option(
     "--observation",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -26,7 +32,13 @@ def edit() -> None:
     help="A persona.observation/1 file: .json or .safetensors.",
 )
 @click.option("--device", required=True, help="For which device.")
-@click.option("--sequence", default=1, show_default=True, help="Its sequence number.")
+@click.option(
+    "--sequence",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Its sequence number.",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where to write it.")
 @json_option
 @command
@@ -100,9 +112,21 @@ def show(path: Path, as_json: bool) -> None:
 
 @edit.command()
 @click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--bundle", "bundle_path", type=click.Path(path_type=Path), required=True)
+@click.option(
+    "--bundle",
+    "bundle_path",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The bundle that the edit is for.",
+)
 @click.option("--device", required=True, help="The device that it should be for.")
-@click.option("--sequence", default=0, show_default=True, help="The newest the device has had.")
+@click.option(
+    "--sequence",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="The newest the device has had.",
+)
 @trust_option
 @json_option
 @command
@@ -119,7 +143,12 @@ def verify(
     signature_path = path.with_name(f"{path.name}.sig")
     if not signature_path.is_file():
         raise FormatError(Code.BAD_SIGNATURE, f"expected the signature at {signature_path}")
-    signature = decode_signature(signature_path.read_bytes())
+    try:
+        signature = decode_signature(signature_path.read_bytes())
+    except ValueError as error:
+        raise FormatError(
+            Code.BAD_SIGNATURE, f"{signature_path} cannot be read ({error}); ask for the edit again"
+        ) from None
     expected = opened.expectation(device, sequence)
     verified = verify_edit(
         path.read_bytes(), signature, opened.edit_keys(), expected, datetime.now(UTC)

@@ -12,8 +12,16 @@ from persona.cli.terminal import command, json_option, progress_stages, say_json
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path), help="The data that the run trained on.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Report and results.")
-@click.option("--devices", default=200, show_default=True, help="Unseen devices a seed.")
-@click.option("--seeds", default=3, show_default=True, help="Draws of devices.")
+@click.option(
+    "--devices",
+    type=click.IntRange(1),
+    default=200,
+    show_default=True,
+    help="Unseen devices a seed.",
+)
+@click.option(
+    "--seeds", type=click.IntRange(1), default=3, show_default=True, help="Draws of devices."
+)
 @json_option
 @command
 def evaluate(

@@ -40,7 +40,7 @@ def export(
     from persona_export.targets import targets
 
     check_place(out)
-    names = tuple(targets) if ALL in chosen else chosen
+    names = tuple(targets) if ALL in chosen else tuple(dict.fromkeys(chosen))
     wanted = tuple(
         Wanted(name, precision, required=ALL not in chosen)  # type: ignore[arg-type]
         for name in names

@@ -15,7 +15,13 @@ from persona.cli.terminal import command, json_option, say_json, stdout
     help="The bundle it serves.  [default: the one exported last]",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8080, show_default=True, help="Port; 0 takes a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=8080,
+    show_default=True,
+    help="Port; 0 takes a free one.",
+)
 @click.option(
     "--database", help="SQLAlchemy URL.  [default: SQLite in RUN/cloud.sqlite]", metavar="URL"
 )

@@ -35,11 +35,15 @@ json_option = click.option(
 
 
 class CheckFailedError(Exception):
-    """A check that the user asked for did not pass; `code` is stable."""
+    """A check that the user asked for did not pass; `code` is stable.
 
-    def __init__(self, code: str, message: str) -> None:
+    found: what the check found, for --json.
+    """
+
+    def __init__(self, code: str, message: str, found: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self.found = found or {}
 
 
 def say_json(value: Any) -> None:
@@ -57,6 +61,8 @@ def _wrong_usage() -> tuple[type[Exception], ...]:
         "persona.issuing": "OtherModelError",
         "persona.method.slots": "SlotError",
         "persona.signing": "SigningKeyError",
+        "persona.device.client": "AddressError",
+        "persona.device.engine": "EngineError",
         "persona_cloud.serving": "ListenError ServerFailedError",
         "persona_cloud.service": "KeyNotInBundleError",
         "persona_cloud.store": "StoreError",
@@ -103,7 +109,8 @@ def command(function: F) -> F:
             exit_code, code = found
             message = error.args[0] if isinstance(error, FormatError) else str(error)
             if as_json:
-                say_json({"error": {"code": code, "message": message}})
+                details = error.found if isinstance(error, CheckFailedError) else {}
+                say_json({"error": {"code": code, "message": message}, **details})
             stderr.print(f"[red]error[/] [dim]\\[{code}][/] {_plain(message)}", highlight=False)
             sys.exit(exit_code)
 

@@ -65,6 +65,10 @@ class Dataset(ABC):
         All devices of a call have equally many queries.
         """
 
+    def summary(self) -> str:
+        """What was left out and why, counted; empty where nothing was."""
+        return ""
+
     @abstractmethod
     def fingerprint(self) -> str:
         """sha256 of what was read, for reports: the same data give the same fingerprint."""

@@ -2,13 +2,13 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from persona.data.base import Arrays, Dataset, Device, Split, datasets
+from persona.data.base import Arrays, DataError, Dataset, Device, Split, datasets
 from persona.data.shifts import ImageShift, shift_images
 
 _SPLITS = {"backbone": 0.42, "held-out": 0.08, "adapter": 0.22, "validation": 0.08, "test": 0.20}
@@ -39,6 +39,12 @@ class Digits(Dataset):
         cuts = (np.cumsum(list(_SPLITS.values())) * len(order)).round().astype(int)
         pools = np.split(order, cuts[:-1])
         self.pools: dict[str, NDArray[np.int64]] = dict(zip(_SPLITS, pools, strict=True))
+        fewest = min(len(self.pools[split]) for split in get_args(Split))
+        if window + queries > fewest:
+            raise DataError(
+                f"a digits device has at most {fewest} images, got window = {window} and "
+                f"queries = {queries}"
+            )
 
     def backbone_settings(self) -> dict[str, Any]:
         return {"channels": 1, "size": 8, "classes": 10}

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persona.data.base import Arrays, DataError, Dataset, Device, Split, datasets
+from persona.data.left_out import refuse_many, summary
+from persona.data.stable_splits import check_shares, seed_of, split_by_name
 
 Ints = NDArray[np.int64]
 
@@ -86,12 +88,15 @@ class Scenario:
                 f"minimum must exceed session + queries = {self.session + self.queries}, got "
                 f"{self.minimum}: nothing would be left for the window"
             )
-        shares = (self.backbone_share, self.adapter_share, self.validation_share)
-        if min(shares) <= 0 or sum(shares) >= 1:
-            raise DataError(
-                f"the shares of backbone, adapter and validation users must be positive and leave "
-                f"some for testing, got {shares}"
-            )
+        check_shares(self.shares(), "users")
+
+    def shares(self) -> dict[str, float]:
+        """Split -> its share, without the test users, which are the rest."""
+        return {
+            "backbone": self.backbone_share,
+            "adapter": self.adapter_share,
+            "validation": self.validation_share,
+        }
 
 
 def find_log(root: Path) -> Path:
@@ -161,12 +166,8 @@ def read_log(
                 rows.append(values)
             else:
                 faults.append(f"line {reader.line_num}: {fault}")
-    if len(faults) > bad_rows * (len(rows) + len(faults)):
-        raise DataError(
-            f"{path.name}: {len(faults)} of {len(rows) + len(faults)} rows cannot be used, more "
-            f"than the share bad_rows = {bad_rows:g} allows; first {'; '.join(faults[:5])}. "
-            "Correct the rows, or raise bad_rows"
-        )
+    total = len(rows) + len(faults)
+    refuse_many(faults, total, path.name, "rows", "bad_rows", bad_rows)
     if not rows:
         raise DataError(f"{path.name} has a header and no rows; expected one row an event")
     columns = list(zip(*rows, strict=True))
@@ -180,11 +181,6 @@ def read_log(
         tuple(item_names.tolist()),
     )
     return log, tuple(faults)
-
-
-def _seed(*parts: object) -> int:
-    """A seed from names and numbers, the same on every machine."""
-    return int.from_bytes(hashlib.sha256("\0".join(map(str, parts)).encode()).digest()[:8], "big")
 
 
 class NextItem(Dataset):
@@ -220,7 +216,7 @@ class NextItem(Dataset):
     def _arrange(self, log: Log) -> Ints:
         """Sort events by user and time, each item once; returns the users that have any."""
         order = np.lexsort((log.items, log.times, log.users))
-        ties = np.random.default_rng(_seed("ties", self.scenario.split_seed)).random(len(order))
+        ties = np.random.default_rng(seed_of("ties", self.scenario.split_seed)).random(len(order))
         order = order[np.lexsort((ties, log.times[order], log.users[order]))]
         users, items = log.users[order], log.items[order]
         first = np.unique(users * (self._count + 1) + items, return_index=True)[1]
@@ -241,15 +237,14 @@ class NextItem(Dataset):
 
     def _split(self, users: Ints) -> dict[str, Ints]:
         """Split by a hash of the name, so that more data move no user to another split."""
-        place = np.array(
-            [_seed("split", self.scenario.split_seed, self._names[u]) / 2**64 for u in users]
+        shares = self.scenario.shares()
+        split = split_by_name(
+            [self._names[u] for u in users],
+            list(shares.values()),
+            self.scenario.split_seed,
         )
-        s = self.scenario
-        limits = np.cumsum([s.backbone_share, s.adapter_share, s.validation_share])
-        split = np.searchsorted(limits, place, side="right")
-        names = ("backbone", "adapter", "validation", "test")
-        members = {name: users[split == i] for i, name in enumerate(names)}
-        empty = [name for name in names if not len(members[name])]
+        members = {name: users[split == i] for i, name in enumerate((*shares, "test"))}
+        empty = [name for name, found in members.items() if not len(found)]
         if empty:
             raise DataError(
                 f"no users for {', '.join(empty)}: {len(users)} of {len(self._names)} can be used "
@@ -266,7 +261,7 @@ class NextItem(Dataset):
 
     def summary(self) -> str:
         """What was left out, in one line, for reports."""
-        return ", ".join(f"{count} {reason}" for reason, count in self.left_out.items())
+        return summary(self.left_out)
 
     def split_names(self) -> dict[str, tuple[str, ...]]:
         """Split, or "backbone" -> the names of its users."""
@@ -331,7 +326,7 @@ class NextItem(Dataset):
 
     def held_out(self) -> tuple[Arrays, Ints]:
         """Positions of the validation users, at most `HELD_OUT`; shapes as in `batch`."""
-        rng = np.random.default_rng(_seed("held out", self.scenario.split_seed))
+        rng = np.random.default_rng(seed_of("held out", self.scenario.split_seed))
         pool = self._pools["validation"]
         return self._examples(rng.choice(pool, min(HELD_OUT, len(pool)), replace=False), rng)
 
@@ -346,7 +341,7 @@ class NextItem(Dataset):
         last = int(self._start[user + 1] - self._start[user]) - s.session - s.queries
         if split != "adapter":
             return np.array([last])
-        rng = np.random.default_rng(_seed("moments", seed, self._names[user]))
+        rng = np.random.default_rng(seed_of("moments", seed, self._names[user]))
         return rng.permutation(np.arange(first, last + 1))[: s.moments]
 
     def _device(self, user: int, cut: int, name: str, seed: int) -> Device:
@@ -354,7 +349,7 @@ class NextItem(Dataset):
         begin = int(self._start[user])
         window = self._items[begin + max(0, cut - s.history) : begin + cut]
         positions = begin + cut + s.session + np.arange(s.queries)
-        rng = np.random.default_rng(_seed("negatives", seed, name))
+        rng = np.random.default_rng(seed_of("negatives", seed, name))
         queries, targets = self._examples(positions, rng)
         return Device(name, (window.copy(),), queries, targets)
 
@@ -367,7 +362,9 @@ class NextItem(Dataset):
         target, and the window ends before the first of them. Adapter users come again, at other
         moments, once all have come; then names carry the moment, as in "17@42".
         """
-        users = np.random.default_rng(_seed("order", split, seed)).permutation(self._members[split])
+        users = np.random.default_rng(seed_of("order", split, seed)).permutation(
+            self._members[split]
+        )
         cuts = [self._cuts(int(user), split, seed) for user in users]
         chosen = [
             (int(user), int(cut[turn]))

@@ -34,6 +34,10 @@ class OfflineError(RuntimeError):
     """The cloud cannot be reached, or is overloaded, after all attempts."""
 
 
+class AddressError(ValueError):
+    """A text that is not the address of a cloud."""
+
+
 @dataclass(frozen=True)
 class Enrolment:
     """Who the cloud says that we are."""
@@ -54,9 +58,10 @@ class CloudClient:
     """Talks to one cloud adapter about one model. Close it, or use it as a context manager."""
 
     def __init__(self, url: str, model: str, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Raises AddressError where `url` is not http:// or https:// with a host."""
         self.model = model
         self._sleep = sleep
-        self._http = httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS)
+        self._http = httpx.Client(base_url=_address(url), timeout=TIMEOUT_SECONDS)
 
     def __enter__(self) -> "CloudClient":
         return self
@@ -66,8 +71,16 @@ class CloudClient:
 
     def enrol(self) -> Enrolment:
         """Become a device. Raises OfflineError or CloudError."""
-        document = self._send("POST", "/v1/devices", json={"platform": "other"}).json()
-        return Enrolment(document["device"], document["token"])
+        response = self._send("POST", "/v1/devices", json={"platform": "other"})
+        try:
+            document = response.json()
+            return Enrolment(str(document["device"]), str(document["token"]))
+        except (ValueError, KeyError, TypeError):
+            raise CloudError(
+                "http.error",
+                f"{self._http.base_url} did not answer as a Persona cloud does; check the address, "
+                "and whether the network wants a sign-in",
+            ) from None
 
     def request_edit(self, token: str, envelope: Envelope) -> SignedEdit:
         """Send an observation, get an edit. Raises OfflineError or CloudError."""
@@ -95,7 +108,7 @@ class CloudClient:
             pause = BACK_OFF_SECONDS * 2**attempt
             try:
                 response = self._http.request(method, path, **request)  # type: ignore[arg-type]
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 reason = str(error) or type(error).__name__
             else:
                 if response.is_success:
@@ -113,7 +126,21 @@ class CloudClient:
 
 def _retry_after(response: httpx.Response) -> float:
     text = response.headers.get("Retry-After", "")
-    return min(float(text), LONGEST_WAIT_SECONDS) if text.isdigit() else 0.0
+    seconds = text.isascii() and text.isdigit()
+    return min(float(text), LONGEST_WAIT_SECONDS) if seconds else 0.0
+
+
+def _address(url: str) -> httpx.URL:
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL:
+        address = httpx.URL()
+    known = address.scheme in ("http", "https") and address.host
+    if not known or (address.port or 0) > 65_535:
+        raise AddressError(
+            f"{url!r} is not the address of a cloud; expected one such as http://127.0.0.1:8080"
+        )
+    return address
 
 
 def _refusal(response: httpx.Response) -> CloudError:

@@ -5,6 +5,7 @@ Fallback: last edit, then the prototype that the device chooses itself, then the
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -141,7 +142,10 @@ class Device:
         return verify_edit(data, signature, self._keys, expected, datetime.now(UTC))
 
     def fall_back(self, observation: Observation) -> None:
-        """Without the cloud: the last edit while it is good, else a prototype, else the base."""
+        """Without the cloud: the last edit while it is good, else a prototype, else the base.
+
+        A prototype that fails its golden output on this processor is not used.
+        """
         state = self.live.state
         if isinstance(state, OnEdit):
             if state.edit.info.expires_at > datetime.now(UTC):
@@ -149,7 +153,8 @@ class Device:
             self.roll_back()
         if self.bundle.manifest.prototype_count:
             vector = observation_vector(self.bundle.manifest.observation, observation)
-            self.live.use_prototype(self.bundle.prototypes.assign(vector))
+            with suppress(FormatError):
+                self.live.use_prototype(self.bundle.prototypes.assign(vector))
 
     def roll_back(self) -> None:
         """Take the edit back: the base runs again, bit for bit, now and after a restart."""

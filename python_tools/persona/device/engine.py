@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from persona.bundles import Bundle
-from persona.formats.manifest import Program
+from persona.formats.manifest import Feed, Program
+from persona.formats.observation import PooledSpec
 from persona.formats.slots import Array
 from persona.quiet import quietly
 
@@ -30,32 +31,60 @@ class _Method:
 
     def __init__(self, program: Any, name: str) -> None:
         self._method = program.load_method(name)
+        self._name = name
         self._slots: list[torch.Tensor] = []
-        self._inputs: list[torch.Tensor] = []
+        self._inputs: list[torch.Tensor] | None = None
 
     def bind(self, slots: Sequence[Array]) -> None:
         """Bind slot values. Takes effect with the next call, all at once."""
         self._slots = [torch.from_numpy(np.array(s, np.float32, order="C")) for s in slots]
-        self._inputs = []
+        self._inputs = None
 
     def __call__(self, inputs: Sequence[NDArray[Any]]) -> list[Array]:
-        given = [torch.from_numpy(x) for x in inputs]
-        if [x.shape for x in self._inputs] != [x.shape for x in given]:
-            self._inputs = [x.clone() for x in given]
-            self._method.set_inputs([*self._inputs, *self._slots])
+        given = [torch.from_numpy(np.array(x, order="C")) for x in inputs]
+        if self._inputs is None or _forms(self._inputs) != _forms(given):
+            self._set_inputs(given)
         else:
             for bound, x in zip(self._inputs, given, strict=True):
                 bound.copy_(x)
         self._method.execute()
         return [output.numpy() for output in self._method.get_outputs()]
 
+    def _set_inputs(self, inputs: list[torch.Tensor]) -> None:
+        """Bind inputs and slots. After a failure nothing counts as bound."""
+        self._inputs = None
+        try:
+            self._method.set_inputs([*inputs, *self._slots])
+        except RuntimeError as error:
+            came = ", ".join(f"{str(dtype)[6:]}{list(shape)}" for shape, dtype in _forms(inputs))
+            raise EngineError(
+                f"method {self._name!r} does not take inputs of {came or 'nothing'}: {error}; "
+                "the manifest says its inputs"
+            ) from None
+        self._inputs = inputs
+
+
+def _forms(tensors: Sequence[torch.Tensor]) -> list[tuple[torch.Size, torch.dtype]]:
+    return [(x.shape, x.dtype) for x in tensors]
+
+
+def _index(feed: Feed) -> int:
+    if feed.index is None:
+        raise EngineError(f"{TARGET} wants the index of {feed.tensor!r}; export the bundle again")
+    return feed.index
+
 
 class Engine:
     """Runs one program of a bundle on one thread."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self.program: Program = bundle.manifest.program(TARGET)
-        self._order = [feed.tensor for feed in self.program.feeds]
+        try:
+            self.program: Program = bundle.manifest.program(TARGET)
+        except LookupError as error:
+            raise EngineError(f"{error.args[0]}; export it with `--target {TARGET}`") from None
+        self._feeds = sorted(self.program.feeds, key=_index)
+        spec = bundle.manifest.observation
+        self._observed = (spec.features, spec.classes) if isinstance(spec, PooledSpec) else ()
         path = str(bundle.path / self.program.path)
         with quietly():
             from executorch.extension.pybindings import portable_lib
@@ -73,7 +102,7 @@ class Engine:
 
     def bind(self, values: Mapping[str, Array]) -> None:
         """Set every slot tensor: `SLOT.SUFFIX` -> base + prototype + edit."""
-        self._forward.bind([values[name] for name in self._order])
+        self._forward.bind([values[feed.tensor].reshape(feed.shape) for feed in self._feeds])
 
     def predict(self, inputs: Sequence[NDArray[Any]]) -> Array:
         """One sample's inputs, in the manifest's order -> output [1, outputs]."""
@@ -88,4 +117,6 @@ class Engine:
         if self._observe is None:
             raise EngineError("this bundle observes item ids; it has no observe program")
         rows = [self._observe([x[i : i + 1] for x in window]) for i in range(len(window[0]))]
-        return tuple(np.concatenate(column) for column in zip(*rows, strict=True))
+        none = [np.zeros((0, size), np.float32) for size in self._observed]
+        features, posterior = zip(none, *rows, strict=True)
+        return np.concatenate(features), np.concatenate(posterior)

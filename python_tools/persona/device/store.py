@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from persona.durable import write_atomic
+from persona.durable import PlaceError, write_atomic
 from persona.formats import schema
 from persona.formats.verify import Signature
 from persona.signing import decode_signature, encode_signature
@@ -35,18 +35,33 @@ class DeviceStore:
     """A folder on the device."""
 
     def __init__(self, folder: Path, bundle: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        """Open the folder, or make it. Raises PlaceError where that cannot be."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PlaceError(
+                f"cannot keep a device in {folder}: {error.strerror}; choose another folder"
+            ) from None
         self.folder = folder
         self.state = self._load(bundle)
+        self._sweep()
 
     def _load(self, bundle: str) -> DeviceState:
         """The stored state. With a new bundle the old edit no longer applies; who we are does."""
         try:
             stored = json.loads((self.folder / _STATE).read_text(encoding="utf-8"))
             state = schema.decode(DeviceState, stored, _STATE)
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return DeviceState(bundle)
         return state if state.bundle == bundle else replace(state, bundle=bundle, edit=None)
+
+    def _sweep(self) -> None:
+        """Remove edits that are not active, and unfinished files as being killed leaves them."""
+        kept = () if self.state.edit is None else self._files(self.state.edit)
+        for pattern in ("edit-*.safetensors*", ".edit-*.safetensors*", f".{_STATE}.*"):
+            for path in self.folder.glob(pattern):
+                if path.is_file() and path not in kept:
+                    path.unlink()
 
     def _save(self, state: DeviceState) -> None:
         text = json.dumps(schema.encode(state)) + "\n"
@@ -65,13 +80,11 @@ class DeviceStore:
 
     def activate(self, data: bytes, signature: Signature, sequence: int) -> None:
         """Make a verified and probed edit the one that the next start finds."""
-        before = self.state.edit
         edit, signed = self._files(sequence)
         write_atomic(signed, encode_signature(signature))
         write_atomic(edit, data)
         self._save(replace(self.state, sequence=sequence, edit=sequence))
-        if before is not None:
-            self._remove(before)
+        self._sweep()
 
     def refused(self, sequence: int) -> None:
         """An edit failed its probe: what ran before runs on, and that edit may not come back."""
@@ -79,10 +92,8 @@ class DeviceStore:
 
     def deactivate(self) -> None:
         """Forget the active edit, keep its sequence: it may not come back."""
-        before = self.state.edit
         self._save(replace(self.state, edit=None))
-        if before is not None:
-            self._remove(before)
+        self._sweep()
 
     def active(self) -> tuple[bytes, Signature] | None:
         """The active edit's bytes and signature, if there is one that can be read."""
@@ -91,13 +102,9 @@ class DeviceStore:
         edit, signed = self._files(self.state.edit)
         try:
             return edit.read_bytes(), decode_signature(signed.read_bytes())
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             return None
 
     def _files(self, sequence: int) -> tuple[Path, Path]:
         name = f"edit-{sequence}.safetensors"
         return self.folder / name, self.folder / f"{name}.sig"
-
-    def _remove(self, sequence: int) -> None:
-        for path in self._files(sequence):
-            path.unlink(missing_ok=True)

@@ -16,10 +16,10 @@ def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
 def rank(outputs: Tensor, targets: Tensor) -> Tensor:
     """Scores [..., q, N], places [..., q] -> 0-based rank of the target [..., q].
 
-    Ties count against the target, so that equal scores for all earn nothing.
+    Ties count against the target, and so does NaN: equal scores for all earn nothing.
     """
     own = outputs.gather(-1, targets[..., None])
-    return (outputs >= own).sum(-1) - 1
+    return (~(outputs < own)).sum(-1) - 1
 
 
 def ndcg(outputs: Tensor, targets: Tensor, cut: int = 10) -> Tensor:

@@ -1,7 +1,8 @@
 """The protocol: unseen devices, everything in one look, the other-device control beside it."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from persona.baselines import Setting, rivals
 from persona.data import Dataset, Device
 from persona.evaluation.metrics import METRIC
 from persona.evaluation.results import (
+    SCORES,
     DeviceResult,
     PrototypeMap,
     Results,
@@ -127,7 +129,7 @@ def evaluate(
         queries = len(devices[0].targets)
         evaluated.append(evaluate_devices(run, data, devices))
         step(index + 1, len(seeds))
-    found = tuple(d for e in evaluated for d in e.devices)
+    found, rival_scores = _merge(evaluated)
     seconds = time.perf_counter() - start
     return Results(
         format="persona.results/1",
@@ -138,7 +140,7 @@ def evaluate(
         seeds=seeds,
         window=len(devices[0].window[0]),
         queries=queries,
-        **scores(found, _join([e.rivals for e in evaluated])),
+        **scores(found, rival_scores),
         edit_spread=float(np.mean([e.edit_spread for e in evaluated])),
         devices=found,
         prototype_map=evaluated[0].prototype_map,
@@ -152,9 +154,27 @@ def evaluate(
     )
 
 
-def _join(parts: list[dict[str, list[float]]]) -> dict[str, list[float]]:
-    """Scores of all seeds, one after another."""
-    return {name: [value for part in parts for value in part[name]] for name in parts[0]}
+def _merge(
+    evaluated: list[Evaluated],
+) -> tuple[tuple[DeviceResult, ...], dict[str, list[float]]]:
+    """Devices and rivals' scores of all draws; a device that was drawn twice counts once, with
+    its mean scores.
+    """
+    drawn = [device for e in evaluated for device in e.devices]
+    places: dict[str, list[int]] = {}
+    for place, device in enumerate(drawn):
+        places.setdefault(device.name, []).append(place)
+
+    def mean(values: list[float]) -> list[float]:
+        return [float(np.mean([values[i] for i in found])) for found in places.values()]
+
+    columns: dict[str, Any] = {c: mean([getattr(device, c) for device in drawn]) for c in SCORES}
+    devices = tuple(
+        replace(drawn[found[0]], **{c: columns[c][i] for c in SCORES})
+        for i, found in enumerate(places.values())
+    )
+    rival_names = evaluated[0].rivals
+    return devices, {n: mean([v for e in evaluated for v in e.rivals[n]]) for n in rival_names}
 
 
 def made_by(run: Run) -> dict[str, object]:

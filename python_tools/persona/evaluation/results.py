@@ -56,6 +56,10 @@ class DeviceResult:
     round_trip_ms: float | None = None
 
 
+SCORES = ("static", "prototype_only", "edited", "other_device_control")
+"""The fields of `DeviceResult` that are scores."""
+
+
 @dataclass(frozen=True)
 class PrototypeMap:
     """Latents of the devices and the centres, in their first two principal components.
@@ -140,10 +144,7 @@ def scores(
     devices: Sequence[DeviceResult], rivals: Mapping[str, Sequence[float]]
 ) -> dict[str, Any]:
     """The estimates of `Results` that follow from the devices and their scores under rivals."""
-    columns = {
-        name: np.array([getattr(d, name) for d in devices])
-        for name in ("static", "prototype_only", "edited", "other_device_control")
-    }
+    columns = {name: np.array([getattr(d, name) for d in devices]) for name in SCORES}
     gain = columns["edited"] - columns["static"]
     return {
         **{name: Estimate.of(column) for name, column in columns.items()},

@@ -18,7 +18,9 @@ from persona.method.slots import Edit, clip
 class PrototypeBank(nn.Module):
     """K centres in the space of codes, and K group edits within the slots' bounds.
 
-    centres: [K, L · latent]. edits: `SLOT.SUFFIX` -> [K, ...], trained on the groups' devices.
+    centres: [K, L · latent]. edits: `SLOT.SUFFIX` -> [K, ...], trained on the groups' devices,
+    all but low-rank factors b: those are the adapter's, shared by all edits, so that
+    P_k + ΔW(z | k) = b·a_k + b·(a − a_k) is the whole edit b·a.
     """
 
     centres: Tensor
@@ -30,7 +32,9 @@ class PrototypeBank(nn.Module):
         self.register_buffer("centres", torch.zeros(count, code_width))
         self.raw = nn.ParameterDict(
             {
-                _key(f"{s.name}.{suffix}"): nn.Parameter(torch.zeros(count, *shape))
+                _key(f"{s.name}.{suffix}"): nn.Parameter(
+                    torch.zeros(count, *shape), requires_grad=suffix != "b"
+                )
                 for s in slots
                 for suffix, shape in s.tensors().items()
             }

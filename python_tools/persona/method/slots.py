@@ -34,28 +34,49 @@ def make_slot(
     """Describe the slot at `name`, a module path in `module`.
 
     Dense and low-rank slots want an `nn.Linear`. An affine slot wants a layer with a weight whose
-    first axis is the output channel, and a bias.
+    first axis is the output channel, and a bias of one value a channel.
     Raises SlotError when there is no such layer or it cannot be such a slot.
     """
+    slot_kind = SlotKind(kind)
     try:
         layer = module.get_submodule(name)
     except AttributeError:
-        linear = ", ".join(n for n, m in module.named_modules() if isinstance(m, nn.Linear))
-        raise SlotError(f"no layer is called {name!r}; linear layers are: {linear}") from None
-    weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
-    slot_kind = SlotKind(kind)
+        fitting = ", ".join(n for n, m in module.named_modules() if n and _fits(slot_kind, m))
+        raise SlotError(
+            f"no layer is called {name!r}; layers for {kind} slots are: {fitting or 'none'}"
+        ) from None
+    if bound <= 0 or bias_bound < 0 or (slot_kind is SlotKind.LOW_RANK and rank < 1):
+        raise SlotError(
+            f"slot {name!r}: bound must be above 0, bias_bound 0 or more and rank 1 or more, "
+            f"got {bound}, {bias_bound} and {rank}"
+        )
     if slot_kind is SlotKind.AFFINE:
-        if weight is None or bias is None:
-            raise SlotError(f"affine slot {name!r} needs a layer with weight and bias: {layer}")
-        return SlotSpec(name, slot_kind, weight.shape[0], 0, 0, False, bound, bias_bound)
+        if not _fits(slot_kind, layer):
+            raise SlotError(
+                f"affine slot {name!r} needs a layer with weight and bias, one value of the bias "
+                f"for each row of the weight, got {layer}"
+            )
+        out = layer.get_parameter("weight").shape[0]
+        return SlotSpec(name, slot_kind, out, 0, 0, False, bound, bias_bound)
     if not isinstance(layer, nn.Linear):
-        raise SlotError(f"{kind} slot {name!r} needs nn.Linear, got {layer}; try kind = 'affine'")
+        advice = "; try kind = 'affine'" if _fits(SlotKind.AFFINE, layer) else ""
+        raise SlotError(f"{kind} slot {name!r} needs nn.Linear, got {layer}{advice}")
     out, in_ = layer.weight.shape
     rank = rank if slot_kind is SlotKind.LOW_RANK else 0
-    has_bias = bias is not None
+    has_bias = layer.bias is not None
     return SlotSpec(
         name, slot_kind, out, in_, rank, has_bias, bound, bias_bound if has_bias else 0.0
     )
+
+
+def _fits(kind: SlotKind, layer: nn.Module) -> bool:
+    """Whether a layer can be a slot of this kind; rows of a transposed weight are no channels."""
+    if kind is not SlotKind.AFFINE:
+        return isinstance(layer, nn.Linear)
+    weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
+    if not isinstance(weight, Tensor) or not isinstance(bias, Tensor):
+        return False
+    return bias.shape == weight.shape[:1] and not getattr(layer, "transposed", False)
 
 
 def clip(slots: tuple[SlotSpec, ...], edit: Mapping[str, Tensor]) -> Edit:

@@ -40,14 +40,16 @@ class BackboneConfig:
     """name: a registered backbone. settings: beside what the data dictate.
 
     file: a Python file of yours that registers it, relative to the configuration.
-    max_steps, batch, learning_rate, weight_decay: AdamW with one cosine cycle; the checkpoint with
-    the least loss on held-out devices, looked at `checks` times, is kept.
+    weights: a safetensors file to begin from, relative likewise; with steps = 0 it stays as it is.
+    steps, batch, learning_rate, weight_decay: AdamW with one cosine cycle; the checkpoint with the
+    least loss on held-out devices, looked at `checks` times, is kept.
     slots: none named means the backbone's own choice.
     """
 
     name: str
     settings: dict[str, Any] = field(default_factory=dict)
     file: str | None = None
+    weights: str | None = None
     steps: int = 2000
     batch: int = 128
     learning_rate: float = 2e-3
@@ -116,18 +118,22 @@ def load_config(preset_or_path: str) -> tuple[RunConfig, Path | None]:
     if path.suffix == ".toml":
         if not path.is_file():
             raise ConfigError(f"no configuration at {path}")
-        return _parse(path.read_text(encoding="utf-8"), str(path)), path.parent
+        return _parse(path.read_bytes(), str(path)), path.parent
     if preset_or_path not in preset_names():
         raise ConfigError(
             f"no preset is called {preset_or_path!r}; there are {', '.join(preset_names())}; "
             "or give the path of a .toml file"
         )
-    text = (resources.files("persona.presets") / f"{preset_or_path}.toml").read_text("utf-8")
-    return _parse(text, preset_or_path), None
+    data = (resources.files("persona.presets") / f"{preset_or_path}.toml").read_bytes()
+    return _parse(data, preset_or_path), None
 
 
-def _parse(text: str, origin: str) -> RunConfig:
+def _parse(data: bytes, origin: str) -> RunConfig:
     try:
-        return schema.decode(RunConfig, tomllib.loads(text), origin)
+        values = tomllib.loads(data.decode("utf-8"))
     except ValueError as error:
+        raise ConfigError(f"configuration {origin} is not TOML: {error}") from None
+    try:
+        return schema.decode(RunConfig, values, origin)
+    except schema.SchemaError as error:
         raise ConfigError(f"configuration {error}") from None

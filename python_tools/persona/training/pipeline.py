@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from persona.backbones import Backbone
 from persona.data import DataError, Dataset, datasets
@@ -16,7 +18,7 @@ from persona.method.encoders import ItemsEncoder, PooledEncoder
 from persona.method.prototypes import PrototypeBank
 from persona.method.slots import make_slot
 from persona.training.backbone_files import find_backbone
-from persona.training.config import AdapterConfig, RunConfig
+from persona.training.config import AdapterConfig, ConfigError, RunConfig
 from persona.training.devices import edited_part, to_tensors
 from persona.training.stages import (
     Curve,
@@ -48,6 +50,8 @@ class Trained:
     rule: DeviceRule
     curves: dict[str, Curve]
     data_fingerprint: str
+    left_out: str
+    """What the data set left out and why."""
 
 
 def open_dataset(config: RunConfig, root: Path | None) -> Dataset:
@@ -65,16 +69,37 @@ def build_backbone(
     config: RunConfig, data_settings: dict[str, object], folder: Path | None
 ) -> Backbone:
     """A fresh backbone, with its settings and what the data dictate."""
-    return find_backbone(config.backbone, folder)(**{**data_settings, **config.backbone.settings})
+    kind = find_backbone(config.backbone, folder)
+    try:
+        return kind(**{**data_settings, **config.backbone.settings})
+    except TypeError as error:
+        raise ConfigError(f"settings of backbone {config.backbone.name!r}: {error}") from None
+
+
+def load_weights(backbone: Backbone, config: RunConfig, folder: Path | None) -> None:
+    """Begin from the user's weights, where the configuration names a file of them."""
+    if config.backbone.weights is None:
+        if config.backbone.steps == 0:
+            raise ConfigError("backbone.steps is 0: name the weights to use in backbone.weights")
+        return
+    path = (folder or Path()) / config.backbone.weights
+    if not path.is_file():
+        raise ConfigError(f"backbone.weights: there is no {path}")
+    try:
+        backbone.load_state_dict(load_file(path))
+    except (RuntimeError, SafetensorError) as error:
+        raise ConfigError(f"backbone.weights: {path} does not fit the backbone: {error}") from None
 
 
 def build_slots(backbone: Backbone, config: RunConfig) -> tuple[SlotSpec, ...]:
     """The configured slots, or the backbone's own choice."""
-    if config.backbone.slots:
-        wanted = {s.name: vars(s) for s in config.backbone.slots}
-    else:
-        wanted = {name: {"name": name, **s} for name, s in backbone.default_slots().items()}
-    return tuple(make_slot(backbone, **settings) for settings in wanted.values())
+    if not config.backbone.slots:
+        own = backbone.default_slots()
+        return tuple(make_slot(backbone, name, **settings) for name, settings in own.items())
+    names = [slot.name for slot in config.backbone.slots]
+    if len(set(names)) != len(names):
+        raise ConfigError(f"backbone.slots: each layer can be one slot, got {', '.join(names)}")
+    return tuple(make_slot(backbone, **vars(slot)) for slot in config.backbone.slots)
 
 
 def build_observation(backbone: Backbone, data: Dataset, config: RunConfig) -> ObservationSpec:
@@ -131,6 +156,7 @@ def train(
     """Run every stage. `folder`: where a user's backbone file is looked for."""
     torch.manual_seed(config.seed)
     backbone = build_backbone(config, data.backbone_settings(), folder)
+    load_weights(backbone, config, folder)
     slots = build_slots(backbone, config)
     curves = {
         "backbone": train_backbone(
@@ -171,4 +197,15 @@ def train(
     rule = train_device_rule(
         bank, module, train_devices, validation, config.seed, progress("fitting the device's rule")
     )
-    return Trained(config, backbone, slots, spec, adapter, bank, rule, curves, data.fingerprint())
+    return Trained(
+        config,
+        backbone,
+        slots,
+        spec,
+        adapter,
+        bank,
+        rule,
+        curves,
+        data.fingerprint(),
+        data.summary(),
+    )

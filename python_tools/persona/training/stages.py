@@ -46,7 +46,14 @@ def _minimise(
     checks: int,
     progress: Progress,
 ) -> Curve:
-    """AdamW with a cosine schedule after a short warm-up; leaves the best checked state."""
+    """AdamW with a cosine schedule after a short warm-up; leaves the best checked state.
+
+    Without steps the state stays, and is checked once.
+    """
+    if steps == 0:
+        module.eval()
+        with torch.no_grad():
+            return Curve((0,), (check(),))
     optimiser = torch.optim.AdamW(module.parameters(), lr=learning_rate, weight_decay=weight_decay)
     warm_up = max(1, steps // 10)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -174,7 +181,7 @@ def train_prototypes(
     clusters = KMeans(bank.count, n_init=4, random_state=seed).fit(codes.flatten(1).numpy())
     bank.centres.copy_(torch.from_numpy(clusters.cluster_centers_))
     members = torch.from_numpy(clusters.labels_).long()
-    for index in range(bank.count):
+    for index in members.unique().tolist():
         mine = members == index
         bank.set_group(index, {name: value[mine].mean(0) for name, value in edit.items()})
     batches = _batches(len(train), config.batch, torch.Generator().manual_seed(seed))

@@ -259,7 +259,7 @@ def _manifests(bundles: Bundles, complete: dict[str, Any]) -> None:
         ("carry-both", "one feed carries the change, one what is effective", other),
     ):
         broken = {**biased, "programs": [{**program, "feeds": feeds}]}
-        add(f"feeds-{name}", about, broken, invalid, "programs")
+        add(f"feeds-{name}", about, broken, invalid, "program")
     second = {**program, "target": "npu", "feeds": [weight]}
     add("feeds-missing-in-second", "a tensor that the second program does not feed",
         {**good, "programs": [*good["programs"], second]}, invalid, "npu")  # fmt: skip
@@ -466,11 +466,9 @@ def _signatures(bundles: Bundles) -> None:
         ),
         ("key-zeros", "91 zeros", bytes(91)),
     ):
-        unreadable(name, about, {
-            **alone,
-            "key_id": hashlib.sha256(other).hexdigest()[:16],
-            "public_key": wire.text(other),
-        })  # fmt: skip
+        key_id = hashlib.sha256(other).hexdigest()[:16]
+        document = {**alone, "key_id": key_id, "public_key": wire.text(other)}
+        add(name, f"{about}, under its id", document, unknown, unread)
     unreadable("more", "a fourth field", {**good, "note": ""})
     unreadable("old-name", "the key in another field", {**alone, "public-key": key.public})
     for field in ("key_id", "signature"):

@@ -19,12 +19,15 @@ from persona.formats.bundle_tensors import (
     encode_prototypes,
 )
 from persona.formats.manifest import Dimension, Port
+from persona.formats.observation import ItemsSpec, PooledSpec
 
 INPUTS = (
     Port("x", "float32", (1, 3)),
     Port("candidates", "int64", (1, -1), (Dimension("n", 1, 9),)),
 )
 OUTPUT = Port("scores", "float32", (1, -1), (Dimension("n", 1, 9),))
+POOLED = PooledSpec("pooled", 4, 2, 1, 9, (0.5, 0.5))
+ITEMS = ItemsSpec("items", 9, 1, 4)
 
 
 def bank(device, count=3, width=4) -> Prototypes:
@@ -49,6 +52,8 @@ def vectors(device, count=3) -> Golden:
         prototypes=tuple(tuple(o + k for o in outputs) for k in range(count)),
         edit=device.change(),
         edited=tuple(-o for o in outputs),
+        features=tuple(np.full((1, 4), i, np.float32) for i in range(2)),
+        posterior=tuple(np.array([[0.25, 0.75]], np.float32) for _ in range(2)),
     )
 
 
@@ -137,23 +142,64 @@ def test_a_vector_of_another_width_is_refused(device):
 
 def test_golden_vectors_come_back(device):
     golden = vectors(device)
-    data = encode_golden(device.slots, INPUTS, OUTPUT, golden)
-    found = decode_golden(device.slots, 3, INPUTS, OUTPUT, data)
+    data = encode_golden(device.slots, INPUTS, OUTPUT, POOLED, golden)
+    found = decode_golden(device.slots, 3, INPUTS, OUTPUT, POOLED, data)
     assert all(same(a, b) for a, b in zip(found.inputs, golden.inputs, strict=True))
     assert found.inputs[0]["candidates"].dtype == np.int64
     assert same(found.edit, golden.edit)
-    for a, b in zip((*found.base, *found.edited), (*golden.base, *golden.edited), strict=True):
-        np.testing.assert_array_equal(a, b)
+    for name in ("base", "edited", "features", "posterior"):
+        for a, b in zip(getattr(found, name), getattr(golden, name), strict=True):
+            np.testing.assert_array_equal(a, b)
     assert [[o.tolist() for o in k] for k in found.prototypes] == [
         [o.tolist() for o in k] for k in golden.prototypes
     ]
+
+
+def test_golden_features_are_there_if_and_only_if_a_window_is_pooled(device, code_of):
+    pooled = vectors(device)
+    plain = replace(pooled, features=(), posterior=())
+    data = encode_golden(device.slots, INPUTS, OUTPUT, ITEMS, plain)
+    found = decode_golden(device.slots, 3, INPUTS, OUTPUT, ITEMS, data)
+    assert (found.features, found.posterior) == ((), ())
+    invalid = "bundle.tensors_invalid"
+    assert code_of(decode_golden, device.slots, 3, INPUTS, OUTPUT, POOLED, data) == invalid
+    assert code_of(encode_golden, device.slots, INPUTS, OUTPUT, POOLED, plain) == invalid
+    data = encode_golden(device.slots, INPUTS, OUTPUT, POOLED, pooled)
+    assert code_of(decode_golden, device.slots, 3, INPUTS, OUTPUT, ITEMS, data) == invalid
+    short = replace(pooled, features=pooled.features[:1])
+    assert code_of(encode_golden, device.slots, INPUTS, OUTPUT, POOLED, short) == invalid
+
+
+def test_golden_features_have_the_widths_that_the_bundle_pools(device, code_of):
+    data = encode_golden(device.slots, INPUTS, OUTPUT, POOLED, vectors(device))
+    for spec in (
+        replace(POOLED, features=5),
+        replace(POOLED, classes=3, training_mass=(0.2, 0.3, 0.5)),
+    ):
+        code = code_of(decode_golden, device.slots, 3, INPUTS, OUTPUT, spec, data)
+        assert code == "bundle.tensors_invalid"
+
+
+def test_a_prototype_obeys_the_bounds_of_its_slots(device, code_of):
+    limits = {f"{s.name}.{x}": limit for s in device.slots for x, limit in s.limits().items()}
+    for name, limit in limits.items():
+        for sign in (1, -1):
+            prototypes = bank(device)
+            prototypes.changes[1][name].flat[-1] = sign * np.float32(limit)
+            encode_prototypes(device.slots, prototypes)
+            over = sign * np.nextafter(np.float32(limit), np.float32(np.inf))
+            prototypes.changes[1][name].flat[-1] = over
+            code = code_of(encode_prototypes, device.slots, prototypes)
+            assert code == "bundle.tensors_invalid"
+            with pytest.raises(ValueError, match=f"'1.{name}' reaches"):
+                encode_prototypes(device.slots, prototypes)
 
 
 def test_what_cannot_be_read_is_not_written(device, code_of):
     golden = vectors(device)
     short = replace(golden, edited=(golden.edited[0][:, :3], golden.edited[1]))
     invalid = "bundle.tensors_invalid"
-    assert code_of(encode_golden, device.slots, INPUTS, OUTPUT, short) == invalid
+    assert code_of(encode_golden, device.slots, INPUTS, OUTPUT, POOLED, short) == invalid
     broken = replace(bank(device), deviation=np.zeros(4, np.float32))
     assert code_of(encode_prototypes, device.slots, broken) == invalid
     nan = bank(device)

@@ -53,7 +53,10 @@ MANIFEST = Manifest(
             method="forward",
             observe_path=None,
             observe_method=None,
-            feeds=(Feed("head.a", 1, None, "change", (4, 3)),),
+            feeds=(
+                Feed("head.a", 1, None, "change", (4, 3)),
+                Feed("head.b", 2, None, "change", (5, 4)),
+            ),
             tolerance=1e-4,
             verified="executed",
             delegation={"delegates": 1},
@@ -65,6 +68,7 @@ MANIFEST = Manifest(
     files=FILES,
     made_by={"versions": {"persona": "0.1.0"}, "metrics": [0.5, None]},
 )
+A, B = MANIFEST.programs[0].feeds
 
 
 def test_a_manifest_comes_back_as_it_was():
@@ -186,10 +190,55 @@ def test_a_feed_of_no_slot_and_one_of_another_size_are_refused():
             replace(MANIFEST, programs=(replace(program, feeds=(feed,)),))
 
 
-def test_a_program_is_found_by_its_target_or_those_there_are_named():
-    assert MANIFEST.program("cpu") is MANIFEST.programs[0]
-    with pytest.raises(LookupError, match="it has: cpu"):
-        MANIFEST.program("npu")
+@pytest.mark.parametrize(
+    ("feeds", "said"),
+    [
+        ((), "does not feed 'head.a'"),
+        ((A,), "does not feed 'head.b'"),
+        ((A, B, replace(A, index=3)), "tensor 'head.a' more than once"),
+        ((A, replace(B, index=1)), "index 1 more than once"),
+        ((replace(A, input="w"), replace(B, input="w")), "input 'w' more than once"),
+        ((A, replace(B, carries="effective")), "all carry"),
+    ],
+    ids=["none", "one", "twice", "same-index", "same-input", "carry-both"],
+)
+def test_a_program_feeds_every_tensor_once_to_a_place_of_its_own(feeds, said):
+    with pytest.raises(ValueError, match=said):
+        replace(MANIFEST, programs=(replace(MANIFEST.programs[0], feeds=feeds),))
+
+
+def test_feeds_may_come_in_any_order_and_by_name():
+    for feeds in ((B, A), (replace(A, index=None, input="a"), replace(B, index=None, input="b"))):
+        program = replace(MANIFEST.programs[0], feeds=feeds)
+        assert replace(MANIFEST, programs=(program,)).programs == (program,)
+
+
+def test_a_feed_names_a_place():
+    with pytest.raises(ValueError, match="index or the name"):
+        replace(A, index=None)
+    with pytest.raises(ValueError, match="0 or more, got -1"):
+        replace(A, index=-1)
+
+
+def test_a_program_is_found_by_its_target_and_precision_or_those_there_are_named():
+    single = MANIFEST.programs[0]
+    half = replace(single, precision="fp16")
+    other = replace(half, target="npu")
+    manifest = replace(MANIFEST, programs=(single, half, other))
+    assert manifest.program("cpu") is single
+    assert manifest.program("cpu", "fp16") is half
+    assert manifest.program("npu") is other
+    with pytest.raises(LookupError, match="'gpu'; it has: cpu fp32, cpu fp16, npu fp16"):
+        manifest.program("gpu")
+    with pytest.raises(LookupError, match="'npu fp32'; it has: cpu fp32"):
+        manifest.program("npu", "fp32")
+    with pytest.raises(LookupError, match="it has: none"):
+        replace(MANIFEST, programs=()).program("cpu")
+
+
+def test_two_programs_of_one_target_and_precision_are_refused():
+    with pytest.raises(ValueError, match="differ in target or precision"):
+        replace(MANIFEST, programs=MANIFEST.programs * 2)
 
 
 def test_files_are_compared_missing_then_changed_then_unlisted(code_of):
