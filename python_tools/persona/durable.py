@@ -48,6 +48,8 @@ def check_place(out: Path, replaces: str | None = None) -> None:
 
     replaces: a folder that holds a file of this name is an older result, and may go.
     """
+    if out.resolve() == Path.cwd():
+        raise PlaceError("the current folder cannot be replaced; name a new folder in it")
     older = replaces is not None and (out / replaces).is_file()
     if out.exists() and not older and (not out.is_dir() or any(out.iterdir())):
         raise PlaceError(f"{out} exists already; choose another place or remove it first")
@@ -86,7 +88,7 @@ def staged_folder(out: Path, replaces: str | None = None) -> Iterator[Path]:
         staging.rename(out)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
-        if older.exists():
+        if older.exists() and not out.exists():
             older.rename(out)
         raise
     shutil.rmtree(older, ignore_errors=True)

@@ -30,10 +30,11 @@ from persona.formats.slots import SlotSpec
 from persona.method.adapter import Adapter
 from persona.method.personalise import Personaliser
 from persona.method.prototypes import PrototypeBank
+from persona.method.slots import SlotError
 from persona.signing import SigningKey
 from persona.training.backbone_files import backbone_file
 from persona.training.config import RunConfig
-from persona.training.pipeline import Trained, build_adapter, build_backbone
+from persona.training.pipeline import Trained, build_adapter, build_backbone, build_slots
 from persona.training.stages import Curve, DeviceRule
 
 RUN_FORMAT = "persona.run/1"
@@ -144,6 +145,7 @@ def load_run(path: Path) -> Run:
             raise RunError(f"{path / name} was changed since training; train again or restore it")
     config = record.config
     backbone = build_backbone(config, record.backbone_settings, path)
+    _check_slots(backbone, record, path)
     adapter = build_adapter(backbone, record.slots, record.observation, config.adapter)
     bank = PrototypeBank(
         record.slots, config.prototypes.count, len(record.slots) * config.adapter.latent
@@ -189,6 +191,15 @@ def _read_record(path: Path) -> RunRecord:
         return schema.decode(RunRecord, value, RECORD)
     except schema.SchemaError as error:
         raise RunError(f"{file}: {error}") from None
+
+
+def _check_slots(backbone: Backbone, record: RunRecord, path: Path) -> None:
+    try:
+        slots = build_slots(backbone, record.config)
+    except SlotError as error:
+        raise RunError(f"{path / RECORD}: {error}") from None
+    if slots != record.slots:
+        raise RunError(f"{path / RECORD}: the slots are not those of the configuration")
 
 
 def _fill(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

@@ -22,8 +22,7 @@ class PriorCorrection(Rival):
     def scores(self, setting: Setting) -> Tensor:
         spec = setting.observation
         assert isinstance(spec, PooledSpec)
-        first = 2 * spec.features + spec.classes
-        prior = setting.test.vectors[:, first : first + spec.classes].clamp_min(1e-4)
+        prior = setting.test.vectors[:, spec.prior_columns].clamp_min(1e-4)
         shift = prior.log() - torch.tensor(spec.training_mass).log()
         with torch.inference_mode():
             nothing = setting.nothing()

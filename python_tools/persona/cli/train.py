@@ -13,6 +13,7 @@ from persona.cli.terminal import command, json_option, progress_stages, say_json
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The run folder.")
 @click.option(
     "--threads",
+    type=click.IntRange(1),
     default=1,
     show_default=True,
     help="Of PyTorch. Small models train fastest with one; give a large one your cores.",

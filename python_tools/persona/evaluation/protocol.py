@@ -90,12 +90,9 @@ def evaluate_devices(run: Run, data: Dataset, devices: list[Device]) -> Evaluate
         made = personaliser(test.observations)
         own = personaliser.change(made.prototype, made.edit)
         chosen = run.rule.assign(test.vectors)
-        group = personaliser.bank.chosen(chosen)
         columns = {
             "static": setting.score(setting.nothing()),
-            "prototype_only": setting.score(
-                personaliser.change(chosen, {n: torch.zeros_like(v) for n, v in group.items()})
-            ),
+            "prototype_only": setting.score(personaliser.bank.chosen(chosen)),
             "edited": setting.score(own),
             "other_device_control": setting.score({n: v.roll(1, 0) for n, v in own.items()}),
         }

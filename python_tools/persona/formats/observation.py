@@ -45,6 +45,12 @@ class PooledSpec:
             raise ValueError(f"training_mass must be {self.classes} numbers above 0")
 
     @property
+    def prior_columns(self) -> slice:
+        """Where `class_prior` stands in the vector."""
+        first = 2 * self.features + self.classes
+        return slice(first, first + self.classes)
+
+    @property
     def width(self) -> int:
         """Length of the observation as one vector."""
         return 2 * self.features + 2 * self.classes + self.classes * self.features

@@ -76,15 +76,15 @@ class PriorSeed(nn.Module):
 
     log_trained: Tensor
 
-    def __init__(self, bias_name: str, first: int, training_mass: tuple[float, ...]) -> None:
+    def __init__(self, bias_name: str, columns: slice, training_mass: tuple[float, ...]) -> None:
         super().__init__()
         self.bias_name = bias_name
-        self.columns = slice(first, first + len(training_mass))
+        self.columns = columns
         self.register_buffer("log_trained", torch.tensor(training_mass).log())
         self.gate = nn.Parameter(torch.zeros(()))
 
     def forward(self, vectors: Tensor, raw: Edit) -> None:
-        """vectors [D, width]: where the estimate stands in them is known from the spec."""
+        """vectors [D, width], with the estimate π in `columns`."""
         ratio = vectors[:, self.columns].clamp_min(1e-4).log() - self.log_trained
         raw[self.bias_name] = raw[self.bias_name] + self.gate.sigmoid() * ratio
 

@@ -25,7 +25,7 @@ class PooledEncoder(nn.Module):
             nn.Linear(width, hidden),
             nn.GELU(),
             nn.Dropout(dropout),
-            nn.Linear(hidden, latent),
+            nn.Linear(hidden, latent, bias=False),
             nn.BatchNorm1d(latent, affine=False),
         )
 
@@ -56,7 +56,7 @@ class ItemsEncoder(nn.Module):
         self.gru = nn.GRU(hidden, hidden, batch_first=True)
         self.project = nn.Sequential(
             nn.Dropout(dropout),
-            nn.Linear(hidden, latent),
+            nn.Linear(hidden, latent, bias=False),
             nn.BatchNorm1d(latent, affine=False),
         )
 

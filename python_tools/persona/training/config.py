@@ -86,12 +86,20 @@ class AdapterConfig:
 
 @dataclass(frozen=True)
 class PrototypeConfig:
-    """count: group edits in the bank. steps, batch, learning_rate: of fitting them."""
+    """count: group edits in the bank. steps, batch, learning_rate: of fitting them.
+
+    rule_steps, rule_batch, rule_learning_rate, rule_weight_decay: of the rule by which a device
+    chooses one itself.
+    """
 
     count: int = 8
     steps: int = 200
     batch: int = 64
     learning_rate: float = 1e-2
+    rule_steps: int = 600
+    rule_batch: int = 256
+    rule_learning_rate: float = 2e-3
+    rule_weight_decay: float = 1e-1
 
 
 @dataclass(frozen=True)

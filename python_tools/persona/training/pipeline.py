@@ -16,7 +16,7 @@ from persona.formats.slots import SlotKind, SlotSpec
 from persona.method.adapter import Adapter, PriorSeed
 from persona.method.encoders import ItemsEncoder, PooledEncoder
 from persona.method.prototypes import PrototypeBank
-from persona.method.slots import make_slot
+from persona.method.slots import applied, make_slot
 from persona.training.backbone_files import find_backbone
 from persona.training.config import AdapterConfig, ConfigError, RunConfig
 from persona.training.devices import edited_part, to_tensors
@@ -35,6 +35,9 @@ StageProgress = Callable[[str], Progress]
 
 DEVICE_SEED = 1_000
 """Devices that train and validate the adapter come from seeds from here on."""
+
+_MASS_SAMPLES = 5_000
+"""Training samples that the backbone's class frequencies are counted from."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ def build_observation(backbone: Backbone, data: Dataset, config: RunConfig) -> O
     with torch.no_grad():
         features, posterior = backbone.eval().features(*backbone.example_inputs())
     classes = posterior.shape[1]
-    _, targets = data.batch(np.random.default_rng(config.seed), 20 * classes**2)
+    _, targets = data.batch(np.random.default_rng(config.seed), _MASS_SAMPLES)
     counts = np.bincount(targets, minlength=classes) + 1
     mass = tuple(round(float(share), 6) for share in counts / counts.sum())
     return PooledSpec("pooled", features.shape[1], classes, low, high, mass)
@@ -135,19 +138,32 @@ def build_adapter(
         encoder,
         config.latent,
         cross_layer=config.cross_layer,
-        prior=_prior_seed(slots[-1], spec) if config.prior_seed else None,
+        prior=_prior_seed(backbone, slots[-1], spec) if config.prior_seed else None,
         output_std=config.output_std,
     )
 
 
-def _prior_seed(last: SlotSpec, spec: ObservationSpec) -> PriorSeed | None:
-    """Prior correction through the last slot, where it has a bias for every class."""
+def _prior_seed(backbone: Backbone, last: SlotSpec, spec: ObservationSpec) -> PriorSeed | None:
+    """Prior correction through the last slot, where its bias is added to the logits."""
     suffix = {SlotKind.AFFINE: "shift"}.get(last.kind, "bias")
     if not isinstance(spec, PooledSpec) or last.out != spec.classes:
         return None
-    if suffix not in last.tensors():
+    if suffix not in last.tensors() or not _reaches_logits(backbone, last, suffix):
         return None
-    return PriorSeed(f"{last.name}.{suffix}", 2 * spec.features + spec.classes, spec.training_mass)
+    return PriorSeed(f"{last.name}.{suffix}", spec.prior_columns, spec.training_mass)
+
+
+def _reaches_logits(backbone: Backbone, slot: SlotSpec, suffix: str) -> bool:
+    """Whether a change of this bias is the same change of the logits."""
+    inputs = backbone.example_inputs()
+    name = f"{slot.name}.{suffix}"
+    change = {f"{slot.name}.{x}": torch.zeros(shape) for x, shape in slot.tensors().items()}
+    change[name] = torch.arange(slot.out) / slot.out
+    with torch.no_grad():
+        before = backbone(*inputs)
+        with applied(backbone, (slot,), change):
+            moved = backbone(*inputs) - before
+    return torch.allclose(moved, change[name].expand_as(moved), atol=1e-4)
 
 
 def train(
@@ -195,7 +211,13 @@ def train(
     )
     bank.round_to_half()
     rule = train_device_rule(
-        bank, module, train_devices, validation, config.seed, progress("fitting the device's rule")
+        bank,
+        module,
+        train_devices,
+        validation,
+        config.prototypes,
+        config.seed,
+        progress("fitting the device's rule"),
     )
     return Trained(
         config,

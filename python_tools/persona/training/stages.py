@@ -230,6 +230,7 @@ def train_device_rule(
     module: nn.Module,
     train: DeviceTensors,
     validation: DeviceTensors,
+    config: PrototypeConfig,
     seed: int,
     progress: Progress,
 ) -> DeviceRule:
@@ -252,7 +253,7 @@ def train_device_rule(
     with torch.no_grad():
         vectors, costs = table(train)
         held_vectors, held_costs = table(validation)
-    batches = _batches(len(train), 256, torch.Generator().manual_seed(seed))
+    batches = _batches(len(train), config.rule_batch, torch.Generator().manual_seed(seed))
 
     def loss() -> Tensor:
         index = next(batches)
@@ -266,9 +267,9 @@ def train_device_rule(
         linear,
         loss,
         check,
-        steps=600,
-        learning_rate=2e-3,
-        weight_decay=1e-1,
+        steps=config.rule_steps,
+        learning_rate=config.rule_learning_rate,
+        weight_decay=config.rule_weight_decay,
         checks=15,
         progress=progress,
     )

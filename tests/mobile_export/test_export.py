@@ -1,0 +1,202 @@
+"""A whole bundle: what the manifest says of it is what lies there, and it lies there whole."""
+
+import hashlib
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from persona.backbones.image_net import ImageNet
+from persona.bundles import open_bundle
+from persona.durable import PlaceError
+from persona.formats.slots import zero_edit
+from persona_export.coreml_package import Package
+from persona_export.export import Wanted, export_bundle
+from persona_export.parity import check_program
+from persona_export.targets import ExportError, Source, targets
+
+NAMES = pytest.mark.parametrize("name", ["digits", "sasrec"])
+EXECUTORCH = Wanted("executorch-xnnpack")
+
+
+@pytest.fixture
+def made(name, request):
+    return request.getfixturevalue(f"{name}_run"), request.getfixturevalue(f"{name}_bundle")
+
+
+def silent(_: str) -> None:
+    """No progress."""
+
+
+@NAMES
+def test_the_manifest_names_every_file_with_its_size_and_sha256(made):
+    _, bundle = made
+    manifest = json.loads((bundle.path / "manifest.json").read_text())
+    lying = {
+        path.relative_to(bundle.path).as_posix(): path.read_bytes()
+        for path in bundle.path.rglob("*")
+        if path.is_file()
+    }
+    assert set(lying) - set(manifest["files"]) == {"manifest.json", "manifest.sig"}
+    for path, said in manifest["files"].items():
+        assert said["size"] == len(lying[path])
+        assert said["sha256"] == hashlib.sha256(lying[path]).hexdigest()
+    assert bundle.digest == hashlib.sha256(lying["manifest.json"]).hexdigest()
+
+
+@NAMES
+def test_golden_outputs_are_those_of_eager_pytorch_edited_by_hand(made, edited_by_hand):
+    run, bundle = made
+    golden, slots = bundle.golden, run.record.slots
+    changes = [zero_edit(slots), *bundle.prototypes.changes, golden.edit]
+    outputs = [golden.base, *golden.prototypes, golden.edited]
+    for change, stored in zip(changes, outputs, strict=True):
+        model = edited_by_hand(run.backbone, slots, change)
+        for inputs, output in zip(golden.inputs, stored, strict=True):
+            with torch.no_grad():
+                expected = model(*(torch.from_numpy(x.copy()) for x in inputs.values())).numpy()
+            np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_golden_features_are_those_of_eager_pytorch(digits_run, digits_bundle):
+    golden = digits_bundle.golden
+    rows = zip(golden.inputs, golden.features, golden.posterior, strict=True)
+    for inputs, features, posterior in rows:
+        with torch.no_grad():
+            wanted = digits_run.backbone.features(torch.from_numpy(inputs["image"]))
+        np.testing.assert_allclose(features, wanted[0].numpy(), atol=1e-6)
+        np.testing.assert_allclose(posterior, wanted[1].numpy(), atol=1e-6)
+
+
+def test_golden_rankings_cover_the_fewest_and_the_most_candidates(sasrec_bundle):
+    sizes = {inputs["candidates"].shape[1] for inputs in sasrec_bundle.golden.inputs}
+    assert {1, 20, 100} <= sizes
+
+
+@NAMES
+def test_prototypes_and_base_are_those_of_the_run(made):
+    run, bundle = made
+    for name, edits in run.bank.edits().items():
+        for k, change in enumerate(bundle.prototypes.changes):
+            np.testing.assert_array_equal(change[name], edits[k].detach().numpy())
+    state = run.backbone.state_dict()
+    for name, value in bundle.base.items():
+        np.testing.assert_array_equal(value, state[name].numpy())
+
+
+@NAMES
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_core_ml_gives_the_golden_outputs_within_the_stated_tolerance(made, precision, tmp_path):
+    run, bundle = made
+    slots, golden = run.record.slots, bundle.golden
+    if precision == "fp16":
+        folder, program = bundle.path, bundle.manifest.program("coreml", "fp16")
+    else:
+        folder, source = tmp_path, Source(run.backbone, slots, pooled=False)
+        program = targets["coreml"]().export(source, "fp32", folder)
+    package = Package.open(folder / program.path)
+    assert program.tolerance == {"fp32": 1e-5, "fp16": 4e-3}[precision]
+    named = {feed.tensor: feed.input for feed in program.feeds}
+
+    def largest(stored, change):
+        fed = {named[n]: v for n, v in change.items()}
+        found = []
+        for inputs, expected in zip(golden.inputs, stored, strict=True):
+            given = {n: x.astype(np.int32) if x.dtype == np.int64 else x for n, x in inputs.items()}
+            output = package.run({**given, **fed})["output"]
+            found.append(np.abs(output - expected).max() / max(1, np.abs(expected).max()))
+        return max(found)
+
+    assert largest(golden.base, {}) <= program.tolerance, "without inputs it must be the base"
+    assert largest(golden.edited, golden.edit) <= program.tolerance
+    for stored, change in zip(golden.prototypes, bundle.prototypes.changes, strict=True):
+        assert largest(stored, change) <= program.tolerance
+    assert largest(golden.edited, {}) > program.tolerance, "the edit must be seen"
+
+
+@NAMES
+def test_every_program_of_a_bundle_passes_its_check_again(made):
+    _, bundle = made
+    manifest = bundle.manifest
+    assert [p.target for p in manifest.programs] == ["executorch-xnnpack", "coreml"]
+    for program in manifest.programs:
+        parity = check_program(
+            targets[program.target](),
+            bundle.path,
+            program,
+            manifest.slots,
+            bundle.base,
+            bundle.prototypes.changes,
+            bundle.golden,
+        )
+        assert max(parity.base, parity.prototypes, parity.edited, parity.observed) > 0
+
+
+class _FarMask(ImageNet):
+    """Adds a number that binary16 does not have, so that Core ML in fp16 is refused."""
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        logits = super().forward(*inputs)
+        return nn.functional.softmax(logits + (logits > 100) * -1e9, 1)
+
+
+def test_of_all_targets_one_that_fails_is_left_out_with_its_reason(digits_run, tmp_path):
+    run = _with_far_mask(digits_run)
+    wanted = tuple(Wanted(name, required=False) for name in targets)
+    exported = export_bundle(run, wanted, tmp_path / "bundle", silent)
+    assert [p.target for p in open_bundle(tmp_path / "bundle").manifest.programs] == [
+        "executorch-xnnpack"
+    ]
+    assert list(exported.left_out) == ["coreml"]
+    assert "Core ML fp16: the package has faults" in exported.left_out["coreml"]
+    assert not (tmp_path / "bundle/coreml/fp16/forward.mlpackage").exists()
+
+
+def test_a_target_that_was_asked_for_by_name_must_succeed(digits_run, tmp_path):
+    with pytest.raises(ExportError, match="Core ML fp16: the package has faults"):
+        export_bundle(_with_far_mask(digits_run), (Wanted("coreml"),), tmp_path / "bundle", silent)
+    assert not list(tmp_path.iterdir())
+
+
+def _with_far_mask(run):
+    backbone = _FarMask(**run.record.config.backbone.settings).eval()
+    backbone.load_state_dict(run.backbone.state_dict())
+    return replace(run, backbone=backbone)
+
+
+def test_a_precision_that_a_target_lacks_is_named_with_those_it_has(digits_run, tmp_path):
+    wanted = Wanted("executorch-xnnpack", "fp16")
+    with pytest.raises(ExportError, match="executorch-xnnpack has no fp16; it has fp32"):
+        export_bundle(digits_run, (wanted,), tmp_path / "bundle", silent)
+
+
+def test_a_bundle_without_any_program_is_not_written(digits_run, tmp_path):
+    wanted = tuple(Wanted(name, "int8", required=False) for name in targets)
+    with pytest.raises(ExportError, match=r"no program could be written.*coreml has no int8"):
+        export_bundle(digits_run, wanted, tmp_path / "bundle", silent)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("stage", ["exporting executorch-xnnpack", "writing the bundle"])
+def test_an_interrupted_export_leaves_nothing(digits_run, tmp_path, stage):
+    def interrupt(name: str) -> None:
+        if name == stage:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_bundle(digits_run, (Wanted("coreml"), EXECUTORCH), tmp_path / "bundle", interrupt)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_export_over_an_existing_folder_is_refused_before_work_begins(digits_run, tmp_path):
+    out = tmp_path / "bundle"
+    out.mkdir()
+    (out / "precious").write_text("mine")
+    steps = []
+    with pytest.raises(PlaceError, match="exists already; choose another place or remove it"):
+        export_bundle(digits_run, (EXECUTORCH,), out, steps.append)
+    assert not steps
+    assert [p.name for p in tmp_path.rglob("*")] == ["bundle", "precious"]
