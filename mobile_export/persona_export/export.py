@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.func import functional_call
 
 from persona.backbones import Backbone, DynamicDim
 from persona.backbones.base import InputSpec
@@ -47,8 +48,11 @@ from persona.signing import encode_signature, to_text
 from persona_export.parity import check_program
 from persona_export.targets import ExportError, Precision, Source, targets
 
-GOLDEN_INPUTS = 4
 _GOLDEN_SIZES = (20, 1, 100, 7)
+"""Golden inputs are as many; where the caller chooses a size, such as of candidates, it is this."""
+
+_PROBE_CANDIDATES = 64
+"""Random inputs that the probe's is chosen from."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +197,7 @@ def _golden(run: Run) -> Golden:
     """Random inputs, and what eager PyTorch makes of them: nobody's data goes into an app."""
     backbone, slots = run.backbone, run.record.slots
     specs = backbone.input_specs()
-    inputs = [backbone.example_inputs(i, _GOLDEN_SIZES[i]) for i in range(GOLDEN_INPUTS)]
+    inputs = _golden_inputs(backbone, slots)
     edit = example_edit(slots)
     nothing = zero_edit(slots)
 
@@ -223,6 +227,33 @@ def _golden(run: Run) -> Golden:
         features=tuple(features.numpy() for features, _ in observed),
         posterior=tuple(posterior.numpy() for _, posterior in observed),
     )
+
+
+def _golden_inputs(
+    backbone: Backbone, slots: tuple[SlotSpec, ...]
+) -> list[tuple[torch.Tensor, ...]]:
+    """Random inputs; the first, which probes run on, is the one through which most slot values
+    show: behind a unit that is 0 for an input, a wrong value would go unseen.
+    """
+
+    def showing(seed: int) -> int:
+        return _slot_values_that_show(backbone, slots, backbone.example_inputs(seed, size))
+
+    size, *others = _GOLDEN_SIZES
+    best = max(range(_PROBE_CANDIDATES), key=showing)
+    rest = [backbone.example_inputs(_PROBE_CANDIDATES + i, n) for i, n in enumerate(others)]
+    return [backbone.example_inputs(best, size), *rest]
+
+
+def _slot_values_that_show(
+    backbone: Backbone, slots: tuple[SlotSpec, ...], inputs: tuple[torch.Tensor, ...]
+) -> int:
+    """How many of the slots' weights the output depends on, at the base, for one input."""
+    names = [f"{slot.name}.weight" for slot in slots]
+    weights = {n: backbone.get_parameter(n).detach().clone().requires_grad_() for n in names}
+    output = functional_call(backbone, weights, inputs)
+    mixed = (output * torch.linspace(1.0, 2.0, output.numel()).reshape(output.shape)).sum()
+    return sum(int(g.count_nonzero()) for g in torch.autograd.grad(mixed, list(weights.values())))
 
 
 def example_edit(slots: tuple[SlotSpec, ...], seed: int = 0) -> dict[str, Array]:

@@ -12,7 +12,7 @@ from persona.data import Dataset
 from persona.data import Device as User
 from persona.device.client import CloudClient
 from persona.device.device import Device
-from persona.device.live import OnEdit
+from persona.device.live import OnBase, OnEdit
 from persona.device.measure import measure
 from persona.evaluation.metrics import METRIC
 from persona.evaluation.protocol import (
@@ -148,7 +148,7 @@ def _visit(phone: Device, user: User, client: CloudClient) -> _Visit:
     vector = observation_vector(phone.bundle.manifest.observation, observation)
     phone.live.use_prototype(phone.bundle.prototypes.assign(vector))
     prototype_only = query_score(phone, user)
-    phone.live.use_base()
+    phone.live.resume(OnBase())
     came = phone.personalise(client, user.window)
     if (
         not isinstance(came.state, OnEdit)

@@ -18,6 +18,7 @@ from persona.bundles import Bundle
 from persona.device.client import CloudClient, CloudError, OfflineError, SignedEdit
 from persona.device.live import LiveModel, OnBase, OnEdit, State
 from persona.device.store import DeviceStore
+from persona.durable import PlaceError
 from persona.formats.edit import Edit
 from persona.formats.errors import FormatError
 from persona.formats.observation import (
@@ -73,7 +74,17 @@ class Device:
 
     def predict(self, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """One sample's inputs -> output [1, outputs], with whatever edit is active."""
+        self._retire_expired()
         return self.live.predict(inputs)
+
+    def _retire_expired(self) -> None:
+        """An edit past its time gives way to the prototype that it was made around."""
+        state = self.live.state
+        if isinstance(state, OnEdit) and state.edit.info.expires_at <= datetime.now(UTC):
+            self.roll_back()
+            if state.edit.info.prototype is not None:
+                with suppress(FormatError):
+                    self.live.use_prototype(state.edit.info.prototype)
 
     def observe(self, window: Sequence[NDArray[Any]]) -> Observation:
         """Make the observation of a window: unlabelled inputs [w, ...], or item ids [w]."""
@@ -93,7 +104,6 @@ class Device:
 
     def _ask(self, cloud: CloudClient, envelope: Envelope) -> SignedEdit:
         """Ask for an edit; where the cloud no longer knows our token, enrol anew and ask again."""
-        self.enrol(cloud)
         try:
             return cloud.request_edit(self.store.state.token, envelope)
         except CloudError as error:
@@ -110,11 +120,12 @@ class Device:
         except FormatError as error:
             return Personalisation(self.live.state, str(error), None, None, None)
         try:
+            self.enrol(cloud)
             sent = time.perf_counter()
             answer = self._ask(cloud, Envelope(self.bundle.digest, observation))
             received = time.perf_counter()
             active_ms = self.accept(answer.data, answer.signature)
-        except (OfflineError, CloudError, FormatError) as error:
+        except (OfflineError, CloudError, FormatError, PlaceError) as error:
             self.fall_back(observation)
             return Personalisation(self.live.state, str(error), None, None, None)
         return Personalisation(
@@ -124,8 +135,10 @@ class Device:
     def accept(self, data: bytes, signature: Signature) -> float:
         """Verify, swap, probe and keep an edit. Returns milliseconds until it was active.
 
-        Raises FormatError with a stable code; then nothing has changed.
+        Raises FormatError with a stable code, or PlaceError where the edit cannot be kept; then
+        nothing has changed.
         """
+        before = self.live.state
         start = time.perf_counter()
         edit = self._verify(data, signature, newer_than=self.store.state.sequence)
         try:
@@ -134,7 +147,13 @@ class Device:
             self.store.refused(edit.info.sequence)
             raise
         active_ms = (time.perf_counter() - start) * 1e3
-        self.store.activate(data, signature, edit.info.sequence)
+        try:
+            self.store.activate(data, signature, edit.info.sequence)
+        except OSError as error:
+            self.live.resume(before)
+            raise PlaceError(
+                f"the edit cannot be kept in {self.store.folder}: {error}; free some space there"
+            ) from None
         return active_ms
 
     def _verify(self, data: bytes, signature: Signature, newer_than: int) -> Edit:
@@ -158,10 +177,5 @@ class Device:
 
     def roll_back(self) -> None:
         """Take the edit back: the base runs again, bit for bit, now and after a restart."""
-        self.live.use_base()
+        self.live.resume(OnBase())
         self.store.deactivate()
-
-    @property
-    def is_edited(self) -> bool:
-        """Whether anything but the base runs."""
-        return not isinstance(self.live.state, OnBase)

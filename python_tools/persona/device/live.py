@@ -60,10 +60,10 @@ class LiveModel:
         with self._lock:
             return self.engine.predict(inputs)
 
-    def use_base(self) -> None:
-        """Back to the base, bit for bit."""
+    def resume(self, state: State) -> None:
+        """Back to the base or to another state that has run before, bit for bit."""
         with self._lock:
-            self._bind(OnBase())
+            self._bind(state)
 
     def use_prototype(self, index: int) -> None:
         """Run with a group edit alone."""

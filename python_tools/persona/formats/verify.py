@@ -87,10 +87,19 @@ def verify_edit(
     return _values(info, tensors, expected.slots)
 
 
+def _faulty(code: Code, message: str) -> FormatError:
+    """What a sound cloud never signs, so asking again alone does not help."""
+    return FormatError(
+        code, f"{message}. The cloud signed a faulty edit: tell who runs it, and go on without"
+    )
+
+
 def _check_size(data: bytes, expected: Expectation) -> None:
     if len(data) > expected.max_bytes:
         raise FormatError(
-            Code.TOO_LARGE, f"the edit has {len(data)} bytes; at most {expected.max_bytes} fit"
+            Code.TOO_LARGE,
+            f"the edit has {len(data)} bytes; at most {expected.max_bytes} are allowed. "
+            "Check that this is the right cloud, and ask again",
         )
 
 
@@ -117,13 +126,14 @@ def _check_addressee(info: EditInfo, expected: Expectation) -> None:
         )
     if info.device != expected.device:
         raise FormatError(
-            Code.OTHER_DEVICE, f"made for device {info.device!r}, this is {expected.device!r}"
+            Code.OTHER_DEVICE,
+            f"made for device {info.device!r}, this is {expected.device!r}; ask for one of its own",
         )
     if info.sequence <= expected.sequence:
         raise FormatError(
             Code.REPLAYED,
             f"sequence {info.sequence} is not newer than {expected.sequence}, which this device "
-            "has already had",
+            "has already had; ask for a new one",
         )
 
 
@@ -145,7 +155,7 @@ def _check_tensors(
     info: EditInfo, tensors: Mapping[str, container.Tensor], expected: Expectation
 ) -> None:
     if info.prototype is not None and info.prototype >= expected.prototypes:
-        raise FormatError(
+        raise _faulty(
             Code.UNKNOWN_PROTOTYPE,
             f"relative to prototype {info.prototype}; the bundle has {expected.prototypes}",
         )
@@ -153,17 +163,17 @@ def _check_tensors(
     present = {s.name: {x for x in SUFFIXES if f"{s.name}.{x}" in tensors} for s in slots}
     for slot in slots:
         if not present[slot.name]:
-            raise FormatError(Code.SLOT_MISSING, f"the edit has no tensor for slot {slot.name!r}")
+            raise _faulty(Code.SLOT_MISSING, f"the edit has no tensor for slot {slot.name!r}")
     known = {f"{s.name}.{x}" for s in slots for x in SUFFIXES} | {PROBE}
     for name in sorted(tensors, key=str.encode):
         if name not in known:
-            raise FormatError(
+            raise _faulty(
                 Code.SLOT_UNKNOWN,
                 f"tensor {name!r} belongs to no slot; slots are {', '.join(present)}",
             )
     for slot in slots:
         if present[slot.name] != set(slot.tensors()):
-            raise FormatError(
+            raise _faulty(
                 Code.SLOT_KIND,
                 f"slot {slot.name!r} is {slot.kind} and wants {', '.join(slot.tensors())}; "
                 f"the edit has {', '.join(sorted(present[slot.name]))}",
@@ -171,20 +181,20 @@ def _check_tensors(
     shapes = {f"{s.name}.{x}": shape for s in slots for x, shape in s.tensors().items()}
     for name, shape in shapes.items():
         if tensors[name].shape != shape:
-            raise FormatError(
+            raise _faulty(
                 Code.SLOT_SHAPE,
                 f"{name!r} must have shape {list(shape)}, got {list(tensors[name].shape)}",
             )
     for name in shapes:
         if tensors[name].dtype not in ("F16", "F32"):
-            raise FormatError(
+            raise _faulty(
                 Code.SLOT_DTYPE, f"{name!r} must be F16 or F32, got {tensors[name].dtype}"
             )
     if PROBE not in tensors:
-        raise FormatError(Code.PROBE_MISSING, f"the edit has no {PROBE!r}")
+        raise _faulty(Code.PROBE_MISSING, f"the edit has no {PROBE!r}")
     probe = tensors[PROBE]
     if (probe.dtype, probe.shape) != ("F32", expected.probe_shape):
-        raise FormatError(
+        raise _faulty(
             Code.PROBE_SHAPE,
             f"{PROBE!r} must be F32 with shape {list(expected.probe_shape)}, "
             f"got {probe.dtype} with shape {list(probe.shape)}",
@@ -199,13 +209,13 @@ def _values(
     probe = tensors[PROBE].array().astype(np.float32)
     for name, array in {**values, PROBE: probe}.items():
         if not np.isfinite(array).all():
-            raise FormatError(
-                Code.NOT_FINITE, f"{name!r} holds NaN or infinity; the cloud must not sign such"
+            raise _faulty(
+                Code.NOT_FINITE, f"{name!r} holds NaN or infinity, only finite numbers are taken"
             )
     for name, limit in limits.items():
         largest = float(np.abs(values[name]).max(initial=0.0))
         if largest > limit:
-            raise FormatError(
+            raise _faulty(
                 Code.BEYOND_BOUND, f"{name!r} reaches {largest:.6g}; its slot allows {limit:.6g}"
             )
     return Edit(info, values, probe)
@@ -243,7 +253,8 @@ def check_probe(expected: Array, output: Array, base: Array, tolerance: float, z
         raise FormatError(
             Code.PROBE_MISMATCH,
             f"the edited program answers with shape {list(output.shape)}, the cloud computed "
-            f"{list(expected.shape)}. The edit is taken back",
+            f"{list(expected.shape)}. The edit is taken back; "
+            "check that cloud and device have the same bundle",
         )
     scale = max(1.0, float(np.abs(expected).max(initial=0.0)))
     difference = float(np.abs(expected - output).max(initial=0.0))
@@ -251,10 +262,12 @@ def check_probe(expected: Array, output: Array, base: Array, tolerance: float, z
         raise FormatError(
             Code.PROBE_MISMATCH,
             f"the edited program is {difference:.3g} away from what the cloud computed; "
-            f"{tolerance * scale:.3g} is allowed. The edit is taken back",
+            f"{tolerance * scale:.3g} is allowed. The edit is taken back; "
+            "check that cloud and device have the same bundle",
         )
     if not zero and np.array_equal(output, base):
         raise FormatError(
             Code.PROBE_NO_EFFECT,
-            "the edited program answers exactly as the base does: the edit reached no slot",
+            "the edited program must answer otherwise than the base, but answers alike: the edit "
+            "reached no slot. It is taken back; export the bundle again",
         )

@@ -14,6 +14,7 @@ from persona.bundles import open_bundle
 from persona.device.client import CloudClient, CloudError, OfflineError
 from persona.device.device import Device
 from persona.device.live import OnBase, OnEdit, OnPrototype
+from persona.durable import PlaceError
 from persona.formats import container
 from persona.formats.bundle_tensors import Prototypes, encode_golden, encode_prototypes
 from persona.formats.errors import FormatError
@@ -208,7 +209,7 @@ def test_an_edit_over_http_becomes_active_and_survives_a_restart(
         assert came.edit_to_active_ms > 0
         assert came.round_trip_ms > 0
     assert [first.state.edit.info.sequence, second.state.edit.info.sequence] == [1, 2]
-    assert phone.is_edited
+    assert not isinstance(phone.live.state, OnBase)
     again = Device(open_bundle(digits_bundle.path), tmp_path / "phone")
     assert snapshot(again)[1:] == snapshot(phone)[1:]
     phone.roll_back()
@@ -282,7 +283,7 @@ def test_without_a_cloud_an_edit_and_prototypes_the_base_runs(
     bundle = _without_prototypes(digits_bundle, digits_run, resigned, tmp_path / "bundle")
     phone = Device(bundle, tmp_path / "phone")
     assert isinstance(phone.personalise(nowhere, windows[0]).state, OnBase)
-    assert not phone.is_edited
+    assert isinstance(phone.live.state, OnBase)
 
 
 def test_a_prototype_that_does_not_hold_on_this_processor_leaves_the_base(
@@ -390,3 +391,33 @@ def test_a_device_enrols_once(digits_bundle, digits_run, tmp_path, cloud_url, no
     assert again.store.state == known
     with pytest.raises(OfflineError):
         Device(digits_bundle, tmp_path / "new").enrol(nowhere)
+
+
+def test_an_edit_that_expires_while_it_runs_gives_way_to_its_prototype(phone, issue, windows):
+    """No prediction is made with an edit past its time, and no restart brings it back."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    data, signature = issue(
+        phone.store.state.device, prototype=1, issued_at=now, expires_at=now + timedelta(seconds=1)
+    )
+    phone.accept(data, signature)
+    assert isinstance(phone.live.state, OnEdit)
+    time.sleep(1.1)
+    image = windows[0][0][:1]
+    nothing = {name: np.zeros_like(value) for name, value in issue.change().items()}
+    expected = issue.output(nothing, {"image": image}, 1)
+    np.testing.assert_allclose(phone.predict([image]), expected, atol=1e-5)
+    assert phone.live.state == OnPrototype(1)
+    assert isinstance(Device(phone.bundle, phone.store.folder).live.state, OnBase)
+
+
+def test_an_edit_that_cannot_be_kept_is_taken_back(phone, issue, windows, monkeypatch):
+    """A full disk: what ran before runs on, now and after a restart."""
+    before = snapshot(phone)
+
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(phone.store, "activate", full)
+    with pytest.raises(PlaceError, match="free some space"):
+        phone.accept(*issue(phone.store.state.device))
+    assert snapshot(phone) == before

@@ -46,7 +46,7 @@ def test_going_back_to_the_base_restores_it_bit_for_bit(live, issue, image):
     for seed in range(3):
         live.use_edit(issue.verified(change=issue.change(seed)))
         assert not np.array_equal(live.predict([image]), before)
-        live.use_base()
+        live.resume(OnBase())
         assert isinstance(live.state, OnBase)
         np.testing.assert_array_equal(live.predict([image]), before)
 

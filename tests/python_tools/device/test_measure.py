@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from persona.device.engine import Engine
-from persona.device.live import LiveModel
+from persona.device.live import LiveModel, OnBase
 from persona.device.measure import WARM_UP, interleaved, load_time_ms, measure
 from persona.formats.measurement import Latency
 
@@ -70,7 +70,7 @@ def test_the_base_is_the_baked_method_and_edited_is_what_is_live(digits_bundle):
 
     live = LiveModel(digits_bundle)
     live.engine = Pausing(digits_bundle)
-    live.use_base()
+    live.resume(OnBase())
     found = measure(live, [np.zeros((1, 1, 8, 8), np.float32)], 5)
     assert found.edited.p50_us >= 3000 > found.base.p50_us
 
