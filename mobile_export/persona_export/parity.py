@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from persona.bundles import Bundle
 from persona.formats.bundle_tensors import Golden
 from persona.formats.manifest import Program
 from persona.formats.slots import Array, SlotSpec, effective, sum_changes, zero_edit
-from persona_export.targets import Executor, ExportError, Target
+from persona_export.targets import Executor, ExportError, Target, targets
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,19 @@ def _observed(target: Target, bundle: Path, program: Program, golden: Golden) ->
             golden.inputs, golden.features, golden.posterior, strict=True
         )
         for expected, output in zip((features, posterior), observe(inputs), strict=True)
+    )
+
+
+def check_in_bundle(bundle: Bundle, program: Program) -> Parity:
+    """The same for a program of a finished bundle."""
+    return check_program(
+        targets[program.target](),
+        bundle.path,
+        program,
+        bundle.manifest.slots,
+        bundle.base,
+        bundle.prototypes.changes,
+        bundle.golden,
     )
 
 

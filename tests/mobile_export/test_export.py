@@ -15,7 +15,7 @@ from persona.durable import PlaceError
 from persona.formats.slots import zero_edit
 from persona_export.coreml_package import Package
 from persona_export.export import Wanted, export_bundle
-from persona_export.parity import check_program
+from persona_export.parity import check_in_bundle
 from persona_export.targets import ExportError, Source, targets
 
 NAMES = pytest.mark.parametrize("name", ["digits", "sasrec"])
@@ -123,15 +123,7 @@ def test_every_program_of_a_bundle_passes_its_check_again(made):
     manifest = bundle.manifest
     assert [p.target for p in manifest.programs] == ["executorch-xnnpack", "coreml"]
     for program in manifest.programs:
-        parity = check_program(
-            targets[program.target](),
-            bundle.path,
-            program,
-            manifest.slots,
-            bundle.base,
-            bundle.prototypes.changes,
-            bundle.golden,
-        )
+        parity = check_in_bundle(bundle, program)
         assert max(parity.base, parity.prototypes, parity.edited, parity.observed) > 0
 
 

@@ -84,8 +84,8 @@ def show(path: Path, trust: Path | None, as_json: bool) -> None:
 @command
 def verify(path: Path, trust: Path | None, as_json: bool) -> None:
     """Check signature and files, then run every program here against the golden vectors."""
-    from persona_export.parity import check_program
-    from persona_export.targets import ExportError, targets
+    from persona_export.parity import check_in_bundle
+    from persona_export.targets import ExportError
 
     opened = open_trusted(path, trust)
     manifest = opened.manifest
@@ -94,15 +94,7 @@ def verify(path: Path, trust: Path | None, as_json: bool) -> None:
     for program in manifest.programs:
         name = f"{program.target} {program.precision}"
         try:
-            parity = check_program(
-                targets[program.target](),
-                opened.path,
-                program,
-                manifest.slots,
-                opened.base,
-                opened.prototypes.changes,
-                opened.golden,
-            )
+            parity = check_in_bundle(opened, program)
         except ExportError as error:
             rows[name] = {"passed": False, "reason": str(error)}
             failed = str(error)

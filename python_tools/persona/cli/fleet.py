@@ -29,8 +29,7 @@ from persona.formats.observation import Observation, observation_vector
 from persona.runs import Run
 from persona.training.pipeline import StageProgress
 from persona_export.export import Exported
-from persona_export.parity import check_program
-from persona_export.targets import targets
+from persona_export.parity import check_in_bundle
 
 
 @dataclass(frozen=True)
@@ -184,15 +183,7 @@ def _check_exports(bundle: Bundle) -> tuple[ExportResult, ...]:
     manifest = bundle.manifest
     found = []
     for program in manifest.programs:
-        parity = check_program(
-            targets[program.target](),
-            bundle.path,
-            program,
-            manifest.slots,
-            bundle.base,
-            bundle.prototypes.changes,
-            bundle.golden,
-        )
+        parity = check_in_bundle(bundle, program)
         places = {program.path, program.observe_path} - {None}
         size = sum(
             file.size

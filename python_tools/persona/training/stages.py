@@ -35,28 +35,42 @@ class Curve:
     loss: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast a stage is trained, and how often it is checked."""
+
+    steps: int
+    learning_rate: float
+    weight_decay: float
+    checks: int
+
+    @classmethod
+    def of(cls, config: BackboneConfig | AdapterConfig) -> "Schedule":
+        """As a stage's configuration says."""
+        return cls(config.steps, config.learning_rate, config.weight_decay, config.checks)
+
+
 def _minimise(
     module: nn.Module,
     loss: Callable[[], Tensor],
     check: Callable[[], float],
-    *,
-    steps: int,
-    learning_rate: float,
-    weight_decay: float,
-    checks: int,
+    schedule: Schedule,
     progress: Progress,
 ) -> Curve:
     """AdamW with a cosine schedule after a short warm-up; leaves the best checked state.
 
     Without steps the state stays, and is checked once.
     """
+    steps, checks = schedule.steps, schedule.checks
     if steps == 0:
         module.eval()
         with torch.no_grad():
             return Curve((0,), (check(),))
-    optimiser = torch.optim.AdamW(module.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    optimiser = torch.optim.AdamW(
+        module.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
+    )
     warm_up = max(1, steps // 10)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
+    pace = torch.optim.lr_scheduler.LambdaLR(
         optimiser,
         lambda step: min(1.0, (step + 1) / warm_up) * (1 + math.cos(math.pi * step / steps)) / 2,
     )
@@ -70,7 +84,7 @@ def _minimise(
         value.backward()
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimiser.step()
-        schedule.step()
+        pace.step()
         if step in checked:
             module.eval()
             with torch.no_grad():
@@ -107,11 +121,8 @@ def train_backbone(
         backbone,
         loss,
         check,
-        steps=config.steps,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        checks=config.checks,
-        progress=progress,
+        Schedule.of(config),
+        progress,
     )
     backbone.requires_grad_(False)
     return curve
@@ -156,11 +167,8 @@ def train_adapter(
         adapter,
         loss,
         check,
-        steps=config.steps,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        checks=config.checks,
-        progress=progress,
+        Schedule.of(config),
+        progress,
     )
 
 
@@ -199,11 +207,8 @@ def train_prototypes(
         bank,
         loss,
         check,
-        steps=config.steps,
-        learning_rate=config.learning_rate,
-        weight_decay=0.0,
-        checks=4,
-        progress=progress,
+        Schedule(config.steps, config.learning_rate, weight_decay=0.0, checks=4),
+        progress,
     )
 
 
@@ -267,10 +272,7 @@ def train_device_rule(
         linear,
         loss,
         check,
-        steps=config.rule_steps,
-        learning_rate=config.rule_learning_rate,
-        weight_decay=config.rule_weight_decay,
-        checks=15,
-        progress=progress,
+        Schedule(config.rule_steps, config.rule_learning_rate, config.rule_weight_decay, 15),
+        progress,
     )
     return DeviceRule(mean, deviation, linear.weight.detach(), linear.bias.detach())

@@ -410,7 +410,7 @@ def test_an_edit_that_expires_while_it_runs_gives_way_to_its_prototype(phone, is
     assert isinstance(Device(phone.bundle, phone.store.folder).live.state, OnBase)
 
 
-def test_an_edit_that_cannot_be_kept_is_taken_back(phone, issue, windows, monkeypatch):
+def test_an_edit_that_cannot_be_kept_is_taken_back(phone, issue, monkeypatch):
     """A full disk: what ran before runs on, now and after a restart."""
     before = snapshot(phone)
 
