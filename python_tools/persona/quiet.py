@@ -1,9 +1,10 @@
 """Keeps exporters and runtimes from filling the terminal with notices that are not ours.
 
-They write through Python's warnings and logging and, from C++, straight to file descriptor 2.
+They write through warnings, logging and sys.stderr and, from C++, to file descriptor 2.
 """
 
 import contextlib
+import io
 import logging
 import os
 import warnings
@@ -17,7 +18,7 @@ def quietly() -> Iterator[None]:
     logging.disable(logging.WARNING)
     nowhere, terminal = os.open(os.devnull, os.O_WRONLY), os.dup(2)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             os.dup2(nowhere, 2)
             yield

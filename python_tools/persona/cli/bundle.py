@@ -110,17 +110,22 @@ def verify(path: Path, trust: Path | None, as_json: bool) -> None:
 
 
 def _print_rows(opened: "Bundle", rows: dict[str, dict[str, Any]], *, pinned: bool) -> None:
-    table = Table(title=f"{opened.manifest.model}  {opened.digest[:16]}", title_justify="left")
-    for column in ("program", "how", "base", "prototypes", "edited", "observed", "allowed"):
-        table.add_column(column, justify="left" if column in ("program", "how") else "right")
+    title = f"{opened.manifest.model}  {opened.digest[:16]}"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in ("program", "how", "base", "prototypes", "edited", "observe", "allowed"):
+        left = column in ("program", "how")
+        table.add_column(column, justify="left" if left else "right", no_wrap=left)
     for name, row in rows.items():
         if row["passed"]:
             columns = ("base", "prototypes", "edited", "observed", "tolerance")
             figures = [f"{row[c]:.1e}" for c in columns]
             table.add_row(name, row["verified"], *figures)
         else:
-            table.add_row(name, "[red]failed[/]", row["reason"])
+            table.add_row(name, "[red]failed[/]")
     stdout.print(table)
+    for name, row in rows.items():
+        if not row["passed"]:
+            stdout.print(f"[red]{name}[/]: {row['reason']}", highlight=False)
     stdout.print(
         f"{len(opened.manifest.files)} files match the manifest, signed by {opened.key_id}"
     )
