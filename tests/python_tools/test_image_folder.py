@@ -359,11 +359,13 @@ def test_an_empty_folder_is_refused(tmp_path):
         small(tmp_path)
 
 
-def test_images_at_another_depth_are_refused_with_the_first_of_them(root):
+def test_images_at_another_depth_are_refused_with_the_first_of_them(root, tmp_path):
     with pytest.raises(DataError, match=r"found the first one at cup/0\.png; give each device"):
         small(root / "phone-000")
-    with pytest.raises(DataError, match=f"the first one at {root.name}/phone-000/cup/0"):
-        small(root.parent)
+    above = tmp_path / "above"
+    shutil.copytree(root / "phone-000", above / "phones" / "phone-000")
+    with pytest.raises(DataError, match=r"the first one at phones/phone-000/cup/0\.png"):
+        small(above)
 
 
 def test_files_of_another_type_are_named(tmp_path):

@@ -111,7 +111,7 @@ def verify(path: Path, trust: Path | None, as_json: bool) -> None:
 
 def _print_rows(opened: "Bundle", rows: dict[str, dict[str, Any]], *, pinned: bool) -> None:
     title = f"{opened.manifest.model}  {opened.digest[:16]}"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     for column in ("program", "how", "base", "prototypes", "edited", "observe", "allowed"):
         left = column in ("program", "how")
         table.add_column(column, justify="left" if left else "right", no_wrap=left)
