@@ -197,7 +197,7 @@ def _check(
         raise CoreMLError("the package has faults: " + "; ".join(findings))
 
 
-TOLERANCE: Mapping[str, float] = {"fp32": 1e-5, "fp16": 4e-3}
+TOLERANCE: Mapping[str, float] = {"fp32": 1e-5, "fp16": 1e-2}
 """Largest difference from PyTorch by precision, relative to max(1, largest output)."""
 
 

@@ -8,11 +8,12 @@ from persona.evaluation.results import Estimate, Results
 
 
 def shown(estimate: Estimate, metric: str, *, signed: bool = False) -> str:
-    """A mean with its interval: percent for accuracy, three decimals for the rest."""
+    """A mean with its interval: percent, or points, for accuracy; three decimals for the rest."""
     sign = "+" if signed else ""
     if metric == "accuracy":
         mean, low, high = (100 * v for v in (estimate.mean, estimate.low, estimate.high))
-        return f"{mean:{sign}.1f} % [dim]\\[{low:{sign}.1f}, {high:{sign}.1f}][/]"
+        unit = "points" if signed else "%"
+        return f"{mean:{sign}.1f} {unit} [dim]\\[{low:{sign}.1f}, {high:{sign}.1f}][/]"
     return (
         f"{estimate.mean:{sign}.3f} [dim]\\[{estimate.low:{sign}.3f}, {estimate.high:{sign}.3f}][/]"
     )
