@@ -98,7 +98,7 @@ def test_core_ml_gives_the_golden_outputs_within_the_stated_tolerance(made, prec
         folder, source = tmp_path, Source(run.backbone, slots, pooled=False)
         program = targets["coreml"]().export(source, "fp32", folder)
     package = Package.open(folder / program.path)
-    assert program.tolerance == {"fp32": 1e-5, "fp16": 4e-3}[precision]
+    assert program.tolerance == {"fp32": 1e-5, "fp16": 1e-2}[precision]
     named = {feed.tensor: feed.input for feed in program.feeds}
 
     def largest(stored, change):
