@@ -16,7 +16,7 @@ env: $(READY)  ## make the environment in .venv
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"Persona needs Python 3.11, got {v[0]}.{v[1]}: install it, or name it with make PYTHON=...")'
-	@echo "making $(VENV) (about 1.5 GB, a few minutes with a good connection)"
+	@echo "making $(VENV) (about 2 GB, more where pip finds PyTorch with CUDA, a few minutes with a good connection)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.lock
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --editable .
@@ -32,6 +32,7 @@ lint: $(READY)  ## ruff, ruff format and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --strict -p persona.formats -p persona.method
 
 bench: $(READY)  ## every claim against its rival, in one run each
 	@for claim in benchmarks/bench_*.py; do echo "== $$claim"; $(BIN)/python $$claim || exit 1; done

@@ -7,6 +7,7 @@ import flask
 from persona.bundles import Bundle, open_bundle
 from persona.issuing import Issuer
 from persona.runs import load_run
+from persona.signing import PublicKeys
 from persona_cloud.config import CloudConfig
 from persona_cloud.problems import Problem
 from persona_cloud.store import Store
@@ -40,8 +41,9 @@ def open_service(config: CloudConfig) -> Service:
 
     Raises RunError, FormatError, OtherModelError, KeyNotInBundleError or StoreError.
     """
-    bundle = open_bundle(config.bundle)
-    issuer = Issuer(load_run(config.run), bundle, config.edit_lifetime)
+    run = load_run(config.run)
+    bundle = open_bundle(config.bundle, PublicKeys([run.bundle_key().public]))
+    issuer = Issuer(run, bundle, config.edit_lifetime)
     if not bundle.edit_keys().knows(issuer.key.id):
         raise KeyNotInBundleError(
             f"{config.run} signs edits with key {issuer.key.id}, which {config.bundle} does not "

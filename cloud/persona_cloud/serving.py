@@ -1,4 +1,4 @@
-"""Serving the app: embedded gunicorn for hosts, a thread for tests and the demo."""
+"""Serving the app: embedded gunicorn for hosts, a thread for tests."""
 
 import errno
 import os

@@ -104,16 +104,23 @@ def _observed(target: Target, bundle: Path, program: Program, golden: Golden) ->
 
 
 def check_in_bundle(bundle: Bundle, program: Program) -> Parity:
-    """The same for a program of a finished bundle."""
-    return check_program(
-        targets[program.target](),
-        bundle.path,
-        program,
-        bundle.manifest.slots,
-        bundle.base,
-        bundle.prototypes.changes,
-        bundle.golden,
-    )
+    """The same for a program of a finished bundle; one that cannot run here is an ExportError."""
+    try:
+        return check_program(
+            targets[program.target](),
+            bundle.path,
+            program,
+            bundle.manifest.slots,
+            bundle.base,
+            bundle.prototypes.changes,
+            bundle.golden,
+        )
+    except ExportError:
+        raise
+    except (RuntimeError, LookupError, ValueError, OSError) as error:
+        raise ExportError(
+            f"{program.target} {program.precision} cannot be run here: {error}"
+        ) from None
 
 
 def _check_effects(

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,34 +23,36 @@ def _sync(path: Path) -> None:
 def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Replace `path` by `data`: a reader sees the old bytes or the new, never a mixture.
 
-    Raises PlaceError where nothing can be written.
+    Raises PlaceError where that cannot be, as on a full disk; then the old bytes are still there.
     """
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(mode)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync(path.parent)
     except OSError as error:
-        raise PlaceError(f"cannot write {path}: {error.strerror}; choose another place") from None
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(mode)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync(path.parent)
+        raise PlaceError(
+            f"cannot write {path}: {error.strerror}; free some space or choose another place"
+        ) from None
 
 
-def check_place(out: Path, replaces: str | None = None) -> None:
+def check_place(out: Path, replaces: Collection[str] = ()) -> None:
     """Whether a new folder can be made at `out`. Raises PlaceError before any work is done.
 
-    replaces: a folder that holds a file of this name is an older result, and may go.
+    replaces: a folder that holds exactly these entries is an older result, and may go.
     """
     if out.resolve() == Path.cwd():
         raise PlaceError("the current folder cannot be replaced; name a new folder in it")
-    older = replaces is not None and (out / replaces).is_file()
+    older = out.is_dir() and {path.name for path in out.iterdir()} == set(replaces)
     if out.exists() and not older and (not out.is_dir() or any(out.iterdir())):
         raise PlaceError(f"{out} exists already; choose another place or remove it first")
     parent = out.absolute().parent
@@ -65,7 +67,7 @@ def check_place(out: Path, replaces: str | None = None) -> None:
 
 
 @contextmanager
-def staged_folder(out: Path, replaces: str | None = None) -> Iterator[Path]:
+def staged_folder(out: Path, replaces: Collection[str] = ()) -> Iterator[Path]:
     """A folder to write into, which becomes `out` when all is done, and vanishes otherwise.
 
     replaces: see `check_place`; the older folder goes only when the new one is complete.

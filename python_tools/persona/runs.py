@@ -11,6 +11,7 @@ last-bundle             path of the bundle exported last
 
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -160,7 +161,8 @@ def load_run(path: Path) -> Run:
 
 def remember_bundle(path: Path, bundle: Path) -> None:
     """Note which bundle was exported last from the run at `path`, so that `serve` finds it."""
-    write_atomic(path / LAST_BUNDLE, f"{bundle.absolute()}\n".encode())
+    relative = os.path.relpath(bundle, path)
+    write_atomic(path / LAST_BUNDLE, f"{relative}\n".encode())
 
 
 def last_bundle(path: Path) -> Path:
@@ -168,7 +170,7 @@ def last_bundle(path: Path) -> Path:
     note = path / LAST_BUNDLE
     if not note.is_file():
         raise RunError(f"{path} has no bundle yet: `persona export {path} --out BUNDLE` makes one")
-    return Path(note.read_text(encoding="utf-8").strip())
+    return path / note.read_text(encoding="utf-8").strip()
 
 
 def _read_record(path: Path) -> RunRecord:

@@ -54,7 +54,7 @@ class SigningKey:
         Of several processes that come first, one makes the key and all use it.
         """
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             private = ec.generate_private_key(ec.SECP256R1())
             pem = private.private_bytes(
                 serialization.Encoding.PEM,

@@ -119,6 +119,9 @@ def test_what_exists_is_not_overwritten(tmp_path):
     assert (full / "work").read_text() == "of weeks"
 
 
+OLDER = ("results.json", "chart")
+
+
 def older(path: Path) -> Path:
     path.mkdir()
     (path / "results.json").write_text("old")
@@ -128,7 +131,7 @@ def older(path: Path) -> Path:
 
 def test_an_older_result_is_replaced_as_a_whole(tmp_path):
     out = older(tmp_path / "out")
-    with staged_folder(out, replaces="results.json") as staging:
+    with staged_folder(out, replaces=OLDER) as staging:
         (staging / "results.json").write_text("new")
         assert (out / "results.json").read_text() == "old"
     assert listing(out) == ["results.json"]
@@ -139,7 +142,7 @@ def test_an_older_result_stays_when_the_new_one_fails(tmp_path):
     out = older(tmp_path / "out")
 
     def write() -> None:
-        with staged_folder(out, replaces="results.json"):
+        with staged_folder(out, replaces=OLDER):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -157,7 +160,7 @@ def test_an_older_result_comes_back_when_the_new_one_cannot_take_its_place(tmp_p
         return rename(path, target)
 
     def write() -> None:
-        with staged_folder(out, replaces="results.json") as staging:
+        with staged_folder(out, replaces=OLDER) as staging:
             (staging / "new").write_text("")
 
     monkeypatch.setattr(Path, "rename", fail)
@@ -171,8 +174,10 @@ def test_a_folder_that_is_no_older_result_is_not_replaced(tmp_path):
     out = tmp_path / "photos"
     out.mkdir()
     (out / "holiday").write_text("")
+    for name in OLDER:
+        (out / name).write_text("")
     with pytest.raises(PlaceError, match="exists already"):
-        check_place(out, replaces="results.json")
+        check_place(out, replaces=OLDER)
 
 
 def test_asking_leaves_no_trace(tmp_path):

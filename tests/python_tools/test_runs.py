@@ -257,5 +257,5 @@ def test_the_last_bundle_is_remembered(copied_run: Path, tmp_path):
         last_bundle(copied_run)
     remember_bundle(copied_run, tmp_path / "one")
     remember_bundle(copied_run, tmp_path / "two")
-    assert last_bundle(copied_run) == tmp_path / "two"
+    assert last_bundle(copied_run).resolve() == (tmp_path / "two").resolve()
     load_run(copied_run)

@@ -18,7 +18,10 @@ from persona.cli.terminal import (
     stdout,
 )
 
-DEVICES, QUICK_DEVICES = 120, 40
+WRITTEN = ("run", "bundle", "devices", "report.html", "results.json")
+"""What a demo leaves in its folder; a folder with just that is an older demo."""
+
+DEVICES, QUICK_DEVICES = 120, 24
 ITERATIONS, QUICK_ITERATIONS = 4000, 1000
 
 
@@ -49,7 +52,7 @@ def demo(quick: bool, out: Path, devices: int | None, as_json: bool) -> None:
     from persona.evaluation.report import render_report
     from persona.evaluation.results import summary
     from persona.formats import schema
-    from persona.runs import load_run, save_run
+    from persona.runs import load_run, remember_bundle, save_run
     from persona.training.config import load_config
     from persona.training.pipeline import open_dataset, train
     from persona_export.export import Wanted, export_bundle
@@ -58,13 +61,14 @@ def demo(quick: bool, out: Path, devices: int | None, as_json: bool) -> None:
     start = time.perf_counter()
     config, _ = load_config("digits-quick" if quick else "digits")
     count = devices or (QUICK_DEVICES if quick else DEVICES)
-    with staged_folder(out, replaces="results.json") as staging, progress_stages() as stages:
+    with staged_folder(out, replaces=WRITTEN) as staging, progress_stages() as stages:
         data = open_dataset(config, None)
         trained = train(config, data, None, stages)
         save_run(trained, data.backbone_settings(), staging / "run", None)
         run = load_run(staging / "run")
         wanted = (Wanted("executorch-xnnpack"), Wanted("coreml"))
         exported = export_bundle(run, wanted, staging / "bundle", stages)
+        remember_bundle(staging / "run", staging / "bundle")
         stages("starting the cloud adapter")
         with cloud(staging / "run", staging / "bundle") as url:
             fleet = run_fleet(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.markup import escape
 
 from persona.cli.bundle import open_trusted, trust_option
 from persona.cli.terminal import command, json_option, say_json, stdout
@@ -69,7 +70,7 @@ def device(
         return
     stdout.print(f"[bold]{found['state']}[/]  score {found['before']:.3f} → {found['after']:.3f}")
     if came.problem is not None:
-        stdout.print(f"[yellow]no new edit:[/] {came.problem}", markup=True)
+        stdout.print(f"[yellow]no new edit:[/] {escape(came.problem)}")
     else:
         stdout.print(
             f"edit of {came.edit_bytes} bytes, active {came.edit_to_active_ms:.2f} ms after it came"

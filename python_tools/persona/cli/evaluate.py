@@ -14,7 +14,7 @@ from persona.cli.terminal import command, json_option, progress_stages, say_json
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Report and results.")
 @click.option(
     "--devices",
-    type=click.IntRange(1),
+    type=click.IntRange(2),
     default=200,
     show_default=True,
     help="Unseen devices a seed.",

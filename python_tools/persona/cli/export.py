@@ -21,7 +21,7 @@ ALL = "all"
 )
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "fp16", "int8"]),
+    type=click.Choice(["fp32", "fp16"]),
     help="For the chosen targets; without it each takes its own default.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The bundle folder.")

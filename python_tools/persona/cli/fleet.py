@@ -27,6 +27,7 @@ from persona.formats.edit import Edit
 from persona.formats.measurement import Measurement
 from persona.formats.observation import Observation, observation_vector
 from persona.runs import Run
+from persona.signing import PublicKeys
 from persona.training.pipeline import StageProgress
 from persona_export.export import Exported
 from persona_export.parity import check_in_bundle
@@ -102,7 +103,7 @@ def run_fleet(
     step = progress(f"running {count} unseen devices")
     visits = []
     for index, user in enumerate(users):
-        bundle = open_bundle(exported.path)
+        bundle = open_bundle(exported.path, PublicKeys([run.bundle_key().public]))
         phone = Device(bundle, folder / user.name)
         with CloudClient(url, bundle.manifest.model) as client:
             visits.append(_visit(phone, user, client))

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from persona.bundles import Bundle
+from persona.data import DataError
 from persona.data import Device as User
 from persona.device.device import Device
 from persona.evaluation.metrics import score
@@ -17,7 +18,14 @@ from persona.training.pipeline import open_dataset
 
 def unseen_users(bundle: Bundle, data: Path | None, count: int, seed: int) -> list[User]:
     """`count` devices of the test split, as the bundle's configuration makes them."""
-    config = schema.decode(RunConfig, bundle.manifest.made_by["config"], "made_by.config")
+    try:
+        made_by = bundle.manifest.made_by.get("config")
+        config = schema.decode(RunConfig, made_by, "made_by.config")
+    except schema.SchemaError as error:
+        raise DataError(
+            f"the bundle does not say which data set to play a device from ({error}); "
+            "export it with this version"
+        ) from None
     return open_dataset(config, data).devices("test", count, TEST_SEED + seed)
 
 

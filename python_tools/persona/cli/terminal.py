@@ -48,7 +48,7 @@ class CheckFailedError(Exception):
 
 def say_json(value: Any) -> None:
     """The one JSON object of a command."""
-    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+    sys.stdout.write(json.dumps(value, indent=1, allow_nan=False) + "\n")
     sys.stdout.flush()
 
 
@@ -58,6 +58,7 @@ def _wrong_usage() -> tuple[type[Exception], ...]:
         "persona.training.config": "ConfigError",
         "persona.data.base": "DataError",
         "persona.runs": "RunError",
+        "persona.training.stages": "TrainingError",
         "persona.issuing": "OtherModelError",
         "persona.method.slots": "SlotError",
         "persona.signing": "SigningKeyError",

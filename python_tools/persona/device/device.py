@@ -3,6 +3,7 @@
 Fallback: last edit, then the prototype that the device chooses itself, then the base.
 """
 
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,8 +20,9 @@ from persona.device.client import CloudClient, CloudError, OfflineError, SignedE
 from persona.device.live import LiveModel, OnBase, OnEdit, State
 from persona.device.store import DeviceStore
 from persona.durable import PlaceError
-from persona.formats.edit import Edit
-from persona.formats.errors import FormatError
+from persona.formats import container
+from persona.formats.edit import Edit, parse_info
+from persona.formats.errors import Code, FormatError
 from persona.formats.observation import (
     Envelope,
     ItemsObservation,
@@ -34,6 +36,9 @@ from persona.formats.verify import Signature, verify_edit
 
 STALE_TOKEN = ("token.unknown", "token.expired")
 """Answers of the cloud that enrolling anew cures."""
+
+_CLOCK = (Code.EXPIRED, Code.FROM_FUTURE)
+"""Verdicts that a clock set right may turn; the edit is kept for then, and does not run."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Device:
         self.store = DeviceStore(folder, bundle.digest)
         self.live = LiveModel(bundle)
         self._keys = bundle.edit_keys()
+        self._lock = threading.RLock()
         self._restore()
 
     def _restore(self) -> None:
@@ -69,8 +75,12 @@ class Device:
             return
         try:
             self.live.use_edit(self._verify(*stored, newer_than=sequence - 1))
-        except FormatError:
-            self.store.deactivate()
+        except FormatError as error:
+            if error.code in _CLOCK:
+                self._use_group(parse_info(container.decode(stored[0])[1]).prototype)
+                return
+            with suppress(PlaceError):
+                self.store.deactivate()
 
     def predict(self, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """One sample's inputs -> output [1, outputs], with whatever edit is active."""
@@ -79,12 +89,17 @@ class Device:
 
     def _retire_expired(self) -> None:
         """An edit past its time gives way to the prototype that it was made around."""
-        state = self.live.state
-        if isinstance(state, OnEdit) and state.edit.info.expires_at <= datetime.now(UTC):
-            self.roll_back()
-            if state.edit.info.prototype is not None:
-                with suppress(FormatError):
-                    self.live.use_prototype(state.edit.info.prototype)
+        with self._lock:
+            state = self.live.state
+            if isinstance(state, OnEdit) and state.edit.info.expires_at <= datetime.now(UTC):
+                self.live.resume(OnBase())
+                self._use_group(state.edit.info.prototype)
+
+    def _use_group(self, index: int | None) -> None:
+        """Run a prototype, if there is that one and it holds on this processor."""
+        if index is not None and index < self.bundle.manifest.prototype_count:
+            with suppress(FormatError):
+                self.live.use_prototype(index)
 
     def observe(self, window: Sequence[NDArray[Any]]) -> Observation:
         """Make the observation of a window: unlabelled inputs [w, ...], or item ids [w]."""
@@ -138,22 +153,25 @@ class Device:
         Raises FormatError with a stable code, or PlaceError where the edit cannot be kept; then
         nothing has changed.
         """
+        with self._lock:
+            return self._accept(data, signature)
+
+    def _accept(self, data: bytes, signature: Signature) -> float:
         before = self.live.state
         start = time.perf_counter()
         edit = self._verify(data, signature, newer_than=self.store.state.sequence)
         try:
             self.live.use_edit(edit)
         except FormatError:
-            self.store.refused(edit.info.sequence)
+            with suppress(PlaceError):
+                self.store.refused(edit.info.sequence)
             raise
         active_ms = (time.perf_counter() - start) * 1e3
         try:
             self.store.activate(data, signature, edit.info.sequence)
-        except OSError as error:
+        except PlaceError:
             self.live.resume(before)
-            raise PlaceError(
-                f"the edit cannot be kept in {self.store.folder}: {error}; free some space there"
-            ) from None
+            raise
         return active_ms
 
     def _verify(self, data: bytes, signature: Signature, newer_than: int) -> Edit:
@@ -165,17 +183,15 @@ class Device:
 
         A prototype that fails its golden output on this processor is not used.
         """
-        state = self.live.state
-        if isinstance(state, OnEdit):
-            if state.edit.info.expires_at > datetime.now(UTC):
+        with self._lock:
+            self._retire_expired()
+            if isinstance(self.live.state, OnEdit) or not self.bundle.manifest.prototype_count:
                 return
-            self.roll_back()
-        if self.bundle.manifest.prototype_count:
             vector = observation_vector(self.bundle.manifest.observation, observation)
-            with suppress(FormatError):
-                self.live.use_prototype(self.bundle.prototypes.assign(vector))
+            self._use_group(self.bundle.prototypes.assign(vector))
 
     def roll_back(self) -> None:
         """Take the edit back: the base runs again, bit for bit, now and after a restart."""
-        self.live.resume(OnBase())
-        self.store.deactivate()
+        with self._lock:
+            self.live.resume(OnBase())
+            self.store.deactivate()

@@ -77,8 +77,8 @@ class LiveModel:
 
     def _swap(self, state: OnPrototype | OnEdit, expected: Array) -> None:
         before = self.state
-        self._bind(state)
         try:
+            self._bind(state)
             check_probe(
                 expected,
                 self._run_golden(0),
@@ -86,7 +86,7 @@ class LiveModel:
                 self.engine.program.tolerance,
                 zero=changes_nothing(self._slots, *self._changes(state)),
             )
-        except FormatError:
+        except BaseException:
             self._bind(before)
             raise
 
@@ -111,14 +111,33 @@ class LiveModel:
         return self.engine.predict([inputs[port.name] for port in self.bundle.manifest.inputs])
 
     def _check_golden(self) -> None:
-        """The health check: golden inputs must give golden outputs before anything else runs."""
-        for index, expected in enumerate(self.bundle.golden.base):
-            output = self._run_golden(index)
-            scale = max(1.0, float(np.abs(expected).max()))
-            difference = float(np.abs(expected - output).max()) / scale
-            if not difference <= self.engine.program.tolerance:
-                raise FormatError(
-                    Code.BUNDLE_GOLDEN,
-                    f"golden input {index} gives an output {difference:.2g} away; "
-                    f"{self.engine.program.tolerance:g} is allowed on this processor",
-                )
+        """The health check: every golden output must come before anything else runs."""
+        golden = self.bundle.golden
+        prototypes = self.bundle.prototypes.changes
+        states = [
+            (self._nothing, self._nothing, golden.base),
+            *((p, self._nothing, e) for p, e in zip(prototypes, golden.prototypes, strict=True)),
+            (self._nothing, golden.edit, golden.edited),
+        ]
+        for prototype, edit, expected in states:
+            self.engine.bind(effective(self._slots, self.bundle.base, prototype, edit))
+            for index, output in enumerate(expected):
+                self._compare(f"output {index}", output, self._run_golden(index))
+        self._bind(OnBase())
+        observed = zip(golden.inputs, golden.features, golden.posterior, strict=False)
+        for index, (inputs, features, posterior) in enumerate(observed):
+            names = [port.name for port in self.bundle.manifest.inputs]
+            found = self.engine.observe([inputs[name] for name in names])
+            self._compare(f"features {index}", features, found[0])
+            self._compare(f"posterior {index}", posterior, found[1])
+
+    def _compare(self, what: str, expected: Array, output: Array) -> None:
+        scale = max(1.0, float(np.abs(expected).max()))
+        difference = float(np.abs(expected - output).max()) / scale
+        if not difference <= self.engine.program.tolerance:
+            raise FormatError(
+                Code.BUNDLE_GOLDEN,
+                f"golden {what} is {difference:.2g} away from what it must be; "
+                f"{self.engine.program.tolerance:g} is allowed. Export the bundle again, and if "
+                "that does not help, this processor needs another target",
+            )

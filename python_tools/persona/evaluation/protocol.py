@@ -66,7 +66,7 @@ def score_rivals(setting: Setting) -> dict[str, list[float]]:
 
 def map_prototypes(codes: Tensor, members: Tensor, centres: Tensor) -> PrototypeMap:
     """Latents [D, width] and centres [K, width] in their first two principal components."""
-    plane = PCA(2, random_state=0).fit(codes.numpy())
+    plane = PCA(min(2, *codes.shape), random_state=0).fit(codes.numpy())
     return PrototypeMap(
         points=tuple(map(tuple, plane.transform(codes.numpy()).tolist())),
         members=tuple(members.tolist()),

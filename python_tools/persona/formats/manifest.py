@@ -182,6 +182,9 @@ class Manifest:
             raise ValueError(f"programs must differ in target or precision, got {programs}")
         for program in self.programs:
             self._check_program(program)
+        ports = [port.name for port in (*self.inputs, *self.outputs)]
+        if len(set(ports)) != len(ports) or not self.inputs or not self.outputs:
+            raise ValueError(f"inputs and outputs must be one or more, all named apart: {ports}")
         if self.prototype_count < 0 or self.max_edit_bytes < 1 or self.max_observation_bytes < 1:
             raise ValueError(
                 "prototype_count must be 0 or more, max_edit_bytes and max_observation_bytes "

@@ -16,6 +16,12 @@ class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the file and the field."""
 
 
+def _positive(config: object, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} must be 1 or more, got {getattr(config, name)}")
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """name: a registered data set. settings: passed to it."""
@@ -57,6 +63,9 @@ class BackboneConfig:
     checks: int = 10
     slots: tuple[SlotConfig, ...] = ()
 
+    def __post_init__(self) -> None:
+        _positive(self, "batch", "checks")
+
 
 @dataclass(frozen=True)
 class AdapterConfig:
@@ -83,6 +92,24 @@ class AdapterConfig:
     min_window: int = 3
     max_window: int = 1000
 
+    def __post_init__(self) -> None:
+        _positive(
+            self,
+            "devices",
+            "validation_devices",
+            "latent",
+            "hidden",
+            "steps",
+            "checks",
+            "min_window",
+        )
+        if self.batch < 2 or self.devices < 2:
+            raise ValueError(
+                "batch and devices must be 2 or more: codes are normalised over devices"
+            )
+        if self.max_window < self.min_window:
+            raise ValueError("max_window must be min_window or more")
+
 
 @dataclass(frozen=True)
 class PrototypeConfig:
@@ -100,6 +127,9 @@ class PrototypeConfig:
     rule_batch: int = 256
     rule_learning_rate: float = 2e-3
     rule_weight_decay: float = 1e-1
+
+    def __post_init__(self) -> None:
+        _positive(self, "count", "steps", "batch", "rule_steps", "rule_batch")
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,10 @@ Progress = Callable[[int, int], None]
 """Called with steps done and steps in all."""
 
 
+class TrainingError(RuntimeError):
+    """A training that cannot be used; the message says what to change."""
+
+
 @dataclass(frozen=True)
 class Curve:
     """Loss on held-out devices after so many steps; the report shows it as proof of convergence."""
@@ -89,10 +93,16 @@ def _minimise(
             module.eval()
             with torch.no_grad():
                 score = check()
-            seen.append((step, score))
+            if math.isfinite(score):
+                seen.append((step, score))
             if score < best:
                 best, state = score, copy.deepcopy(module.state_dict())
         progress(step, steps)
+    if not math.isfinite(best):
+        raise TrainingError(
+            f"the loss on held-out devices was never a number in {steps} steps; lower "
+            f"learning_rate ({schedule.learning_rate:g}) or look for NaN in the data"
+        )
     module.load_state_dict(state)
     module.eval()
     return Curve(tuple(s for s, _ in seen), tuple(v for _, v in seen))

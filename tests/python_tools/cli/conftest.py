@@ -1,6 +1,7 @@
 """Commands in this process or in one of their own, and what they printed for machines."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,7 +43,9 @@ def refused(persona: Callable[..., Said]) -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def start() -> Callable[..., subprocess.Popen[str]]:
-    """Start a command in a process of its own."""
+    """Start a command in a process of its own, which hears Ctrl-C also where we do not: a shell
+    without job control has its background jobs ignore it.
+    """
 
     def popen(*arguments: object) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -50,6 +53,7 @@ def start() -> Callable[..., subprocess.Popen[str]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     return popen

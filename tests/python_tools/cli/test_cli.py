@@ -20,6 +20,7 @@ from persona.cli import main
 from persona.device.device import Device
 from persona.formats.bundle_tensors import encode_golden
 from persona.formats.observation import Envelope, to_json, to_safetensors
+from persona.runs import last_bundle
 from persona.signing import SigningKey
 from persona.training.pipeline import open_dataset
 
@@ -247,7 +248,7 @@ def test_export_of_all_targets_says_what_was_left_out_and_why(persona, trained, 
     assert code == DONE
     assert said["programs"] == {"coreml fp16": "interpreted"}
     assert said["left_out"] == {"executorch-xnnpack": "executorch-xnnpack has no fp16; it has fp32"}
-    assert (trained / "last-bundle").read_text().strip() == str(out)
+    assert last_bundle(trained).resolve() == out.resolve()
 
 
 def test_a_target_named_twice_is_exported_once(persona, trained, tmp_path):

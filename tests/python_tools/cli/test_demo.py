@@ -20,7 +20,7 @@ def demo(start, tmp_path_factory):
     """Run it over an older demo; gives the folder and the object that it printed."""
     out = tmp_path_factory.mktemp("demo") / "shown"
     out.mkdir()
-    for name in ("results.json", "left-over.txt"):
+    for name in ("results.json", "report.html", "run", "bundle", "devices"):
         (out / name).write_text("{}")
     process = start("demo", "--quick", "--json", "--devices", DEVICES, "--out", out)
     printed, err = process.communicate(timeout=SECONDS)

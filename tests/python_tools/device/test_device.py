@@ -286,35 +286,75 @@ def test_without_a_cloud_an_edit_and_prototypes_the_base_runs(
     assert isinstance(phone.live.state, OnBase)
 
 
-def test_a_prototype_that_does_not_hold_on_this_processor_leaves_the_base(
-    digits_bundle, digits_run, resigned, tmp_path, nowhere, windows
+def test_a_bundle_whose_prototype_does_not_hold_on_this_processor_does_not_start(
+    digits_bundle, digits_run, resigned, tmp_path
 ):
     manifest, golden = digits_bundle.manifest, digits_bundle.golden
     wrong = tuple(tuple(o + np.float32(0.1) for o in outputs) for outputs in golden.prototypes)
     ports = (manifest.slots, manifest.inputs, manifest.outputs[0], manifest.observation)
     files = {"golden.safetensors": encode_golden(*ports, replace(golden, prototypes=wrong))}
-    phone = Device(
-        resigned(digits_bundle, digits_run, tmp_path / "bundle", files), tmp_path / "phone"
-    )
-    came = phone.personalise(nowhere, windows[0])
-    assert isinstance(came.state, OnBase)
-    assert "did not answer" in came.problem
+    bundle = resigned(digits_bundle, digits_run, tmp_path / "bundle", files)
+    with pytest.raises(FormatError, match="golden output 0"):
+        Device(bundle, tmp_path / "phone")
 
 
-def test_an_expired_edit_is_neither_kept_without_a_cloud_nor_found_by_the_next_start(
+def test_a_bundle_whose_observe_program_tells_something_else_does_not_start(
+    digits_bundle, digits_run, resigned, tmp_path
+):
+    manifest, golden = digits_bundle.manifest, digits_bundle.golden
+    wrong = tuple(f + np.float32(0.1) for f in golden.features)
+    ports = (manifest.slots, manifest.inputs, manifest.outputs[0], manifest.observation)
+    files = {"golden.safetensors": encode_golden(*ports, replace(golden, features=wrong))}
+    bundle = resigned(digits_bundle, digits_run, tmp_path / "bundle", files)
+    with pytest.raises(FormatError, match="golden features 0"):
+        Device(bundle, tmp_path / "phone")
+
+
+def test_a_clock_that_was_wrong_once_costs_no_edit(edited, monkeypatch):
+    """Started in 1970 the device runs its prototype or base; with the clock set right, its edit."""
+    state = edited.live.state
+    assert isinstance(state, OnEdit)
+
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime(1970, 1, 2, tzinfo=tz)
+
+    with monkeypatch.context() as clock:
+        clock.setattr("persona.device.device.datetime", Wrong)
+        early = Device(edited.bundle, edited.store.folder)
+        assert not isinstance(early.live.state, OnEdit)
+    again = Device(edited.bundle, edited.store.folder)
+    assert isinstance(again.live.state, OnEdit)
+
+
+def test_a_fault_of_the_runtime_during_a_swap_is_taken_back(edited, issue, monkeypatch):
+    """Whatever the probe meets, an edit that is not proven does not stay."""
+    before = edited.live.state
+
+    def break_down(_index: int) -> None:
+        raise RuntimeError("the runtime failed")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(edited.live, "_run_golden", break_down)
+        with pytest.raises(RuntimeError, match="the runtime failed"):
+            edited.accept(*issue("me", sequence=99))
+    assert edited.live.state is before
+
+
+def test_an_expired_edit_runs_neither_on_nor_after_a_restart_its_prototype_does(
     digits_bundle, tmp_path, issue, nowhere, windows
 ):
     phones = [Device(digits_bundle, tmp_path / name) for name in ("running", "restarted")]
     soon = datetime.now(UTC) + timedelta(seconds=2)
     for phone in phones:
         phone.store.enrolled("me", "secret")
-        phone.accept(*issue("me", issued_at=soon - DAY, expires_at=soon))
+        phone.accept(*issue("me", prototype=1, issued_at=soon - DAY, expires_at=soon))
     time.sleep(max(0.0, (soon - datetime.now(UTC)).total_seconds()))
     running, restarted = phones
     assert isinstance(running.personalise(nowhere, windows[0]).state, OnPrototype)
     again = Device(digits_bundle, restarted.store.folder)
-    assert isinstance(again.live.state, OnBase)
-    assert again.store.active() is None
+    assert again.live.state == OnPrototype(1)
     assert again.store.state.sequence == 1
 
 
@@ -407,7 +447,7 @@ def test_an_edit_that_expires_while_it_runs_gives_way_to_its_prototype(phone, is
     expected = issue.output(nothing, {"image": image}, 1)
     np.testing.assert_allclose(phone.predict([image]), expected, atol=1e-5)
     assert phone.live.state == OnPrototype(1)
-    assert isinstance(Device(phone.bundle, phone.store.folder).live.state, OnBase)
+    assert Device(phone.bundle, phone.store.folder).live.state == OnPrototype(1)
 
 
 def test_an_edit_that_cannot_be_kept_is_taken_back(phone, issue, monkeypatch):
@@ -417,7 +457,7 @@ def test_an_edit_that_cannot_be_kept_is_taken_back(phone, issue, monkeypatch):
     def full(*_arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(phone.store, "activate", full)
+    monkeypatch.setattr("persona.durable.os.fsync", full)
     with pytest.raises(PlaceError, match="free some space"):
         phone.accept(*issue(phone.store.state.device))
     assert snapshot(phone) == before

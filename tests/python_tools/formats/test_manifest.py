@@ -258,3 +258,14 @@ def test_a_signed_manifest_is_read_and_a_changed_one_is_not(code_of):
     assert verify_manifest(data, signature, keys) == MANIFEST
     assert code_of(verify_manifest, data + b" ", signature, keys) == "bundle.bad_signature"
     assert code_of(verify_manifest, data, signature, PublicKeys([])) == "bundle.unknown_key"
+
+
+@pytest.mark.parametrize("ports", ["none", "twice"])
+def test_ports_are_one_or_more_and_named_apart(ports):
+    """A reader takes the first output, and inputs by name."""
+    broken = {
+        "none": lambda: replace(MANIFEST, outputs=()),
+        "twice": lambda: replace(MANIFEST, inputs=(*MANIFEST.inputs, *MANIFEST.inputs)),
+    }
+    with pytest.raises(ValueError, match="all named apart"):
+        broken[ports]()
