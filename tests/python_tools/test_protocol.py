@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
+from persona.data import DataError
 from persona.evaluation.metrics import accuracy
 from persona.evaluation.protocol import (
     TEST_SEED,
@@ -169,3 +170,10 @@ def test_the_map_shows_the_latents_from_their_widest_side():
     np.testing.assert_allclose(points.std(0, ddof=1), deviation, rtol=1e-4)
     share = PCA(2).fit(codes).explained_variance_ratio_.sum()
     assert found.explained == pytest.approx(share, rel=1e-5)
+
+
+def test_data_that_the_run_did_not_train_on_are_refused(run, data, monkeypatch):
+    """Else the report would name the training data beside scores on others."""
+    monkeypatch.setattr(type(data), "fingerprint", lambda _self: "0" * 64)
+    with pytest.raises(DataError, match="pass the data that it trained on"):
+        evaluate(run, data, COUNT, (0,), silent)

@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from persona.baselines import Setting, rivals
-from persona.data import Dataset, Device
+from persona.data import DataError, Dataset, Device
 from persona.evaluation.metrics import METRIC
 from persona.evaluation.results import (
     SCORES,
@@ -117,6 +117,11 @@ def evaluate(
     run: Run, data: Dataset, count: int, seeds: tuple[int, ...], progress: StageProgress
 ) -> Results:
     """Evaluate a run on `count` unseen devices for each seed."""
+    if data.fingerprint() != run.record.data_fingerprint:
+        raise DataError(
+            f"the run trained on data with fingerprint {run.record.data_fingerprint[:12]}, these "
+            f"have {data.fingerprint()[:12]}; pass the data that it trained on, or train again"
+        )
     start = time.perf_counter()
     step = progress("evaluating on unseen devices")
     evaluated: list[Evaluated] = []
