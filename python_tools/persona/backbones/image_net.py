@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from persona.backbones.base import Backbone, InputSpec, backbones
+from persona.backbones.convolutional import channel_statistics
 
 
 class _Trunk(nn.Module):
@@ -51,10 +52,8 @@ class ImageNet(Backbone):
         second = self.trunk.second(first)
         hidden = torch.relu(self.trunk.project(self.trunk.third(second)))
         logits = self.head(hidden)
-        maps = [m.flatten(2) for m in (image, first, second)]
-        means = [m.mean(2) for m in maps]
-        deviations = [((m - m.mean(2, keepdim=True)) ** 2).mean(2).sqrt() for m in maps]
-        return torch.cat([*means, *deviations, hidden, logits], dim=1), logits.softmax(1)
+        statistics = channel_statistics([image, first, second])
+        return torch.cat([*statistics, hidden, logits], dim=1), logits.softmax(1)
 
     def default_slots(self) -> dict[str, dict[str, Any]]:
         return {

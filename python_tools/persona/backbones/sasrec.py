@@ -1,17 +1,14 @@
 """SASRec for phones: causal self-attention over a device's last items, scoring given candidates.
 
-    score(c) = u · e_c + β_c,   u = h + W₂ relu(W₁ h + b₁) + b₂
-
-h is the state after the last item, e_c the candidate's embedding, tied to the history's. The two
-linear layers of u are the slots; they start near u = h.
+The state h that `next_item` scores from is the transformer's output after the last item. Source:
+Kang and McAuley, Self-Attentive Sequential Recommendation (arXiv 1808.09781), section III.
 """
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from persona.backbones.base import Backbone, DynamicDim, InputSpec, backbones
+from persona.backbones.base import backbones
+from persona.backbones.next_item import NextItemHead, NextItemRanker, NextItemTrunk
 
 # Far below any attention score, yet a binary16 number even when it is added twice.
 _MASKED = -1e4
@@ -49,7 +46,7 @@ class _Block(nn.Module):
         return x + hidden
 
 
-class _Trunk(nn.Module):
+class _Trunk(NextItemTrunk):
     """(history [n, length], candidates [n, c]) -> state [n, dim], embeddings [n, c, dim], bias."""
 
     causal: Tensor
@@ -57,17 +54,13 @@ class _Trunk(nn.Module):
     def __init__(
         self, items: int, length: int, dim: int, layers: int, heads: int, dropout: float
     ) -> None:
-        super().__init__()
-        self.items = nn.Embedding(items + 1, dim, padding_idx=0)
-        self.bias = nn.Embedding(items + 1, 1, padding_idx=0)
+        super().__init__(items, dim)
         self.position = nn.Parameter(torch.randn(length, dim) * 0.1)
         self.blocks = nn.ModuleList(_Block(dim, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
         self.register_buffer("causal", torch.ones(length, length).tril(), persistent=False)
-        with torch.no_grad():
-            self.items.weight[1:].normal_(std=dim**-0.5)
-            self.bias.weight.zero_()
+        self.start_items()
 
     def states(self, history: Tensor) -> Tensor:
         """History [n, length] -> the state after each item [n, length, dim]."""
@@ -80,29 +73,11 @@ class _Trunk(nn.Module):
         return states
 
     def forward(self, history: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        state = self.states(history)[:, -1]
-        return state, self.items(candidates), self.bias(candidates).squeeze(-1)
-
-
-class _Head(nn.Module):
-    """(state [n, dim], embeddings [n, c, dim], bias [n, c]) -> scores [n, c]."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.user = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
-        last = self.user[2]
-        assert isinstance(last, nn.Linear)
-        with torch.no_grad():
-            last.weight.normal_(std=0.01)
-            last.bias.zero_()
-
-    def forward(self, state: Tensor, embeddings: Tensor, bias: Tensor) -> Tensor:
-        user = state + self.user(state)
-        return (embeddings @ user.unsqueeze(-1)).squeeze(-1) + bias
+        return self.states(history)[:, -1], *self.scored(candidates)
 
 
 @backbones.register("sasrec")
-class SASRec(Backbone):
+class SASRec(NextItemRanker):
     """Self-attention over the last items a device saw, ranking up to 100 candidates.
 
     items: size of the catalogue; ids are 1..items, and 0 is padding on the left.
@@ -110,8 +85,6 @@ class SASRec(Backbone):
     dim, layers, heads, dropout: of the transformer; `heads` divides `dim`.
     Raises ValueError when it does not.
     """
-
-    task = "ranking"
 
     def __init__(
         self,
@@ -122,33 +95,8 @@ class SASRec(Backbone):
         heads: int = 2,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__()
+        super().__init__(items, length, dim)
         if dim % heads:
             raise ValueError(f"heads must divide dim, got dim = {dim} and heads = {heads}")
-        self.items, self.length = items, length
         self.trunk = _Trunk(items, length, dim, layers, heads, dropout)
-        self.head = _Head(dim)
-
-    def input_specs(self) -> tuple[InputSpec, ...]:
-        return (
-            InputSpec("history", "int64", (1, self.length)),
-            InputSpec("candidates", "int64", (1, DynamicDim("candidates", 1, 100))),
-        )
-
-    def default_slots(self) -> dict[str, dict[str, Any]]:
-        return {
-            "head.user.0": {"kind": "dense", "bound": 0.5, "bias_bound": 0.5},
-            "head.user.2": {"kind": "dense", "bound": 0.5, "bias_bound": 0.5},
-        }
-
-    def vocabulary_of(self, input_name: str) -> int:
-        """Items + 1 for both inputs."""
-        if input_name not in ("history", "candidates"):
-            return super().vocabulary_of(input_name)
-        return self.items + 1
-
-    def item_embeddings(self) -> Tensor:
-        """The item table [items + 1, dim], detached; row 0 is padding. For the cloud's encoder."""
-        trunk = self.trunk
-        assert isinstance(trunk, _Trunk)
-        return trunk.items.weight.detach()
+        self.head = NextItemHead(dim)
