@@ -66,6 +66,7 @@ def test_targets_are_the_labels_of_the_queries(plain):
     labels = dict(zip(identities(plain.images), plain.labels.tolist(), strict=True))
     for device in plain.devices("test", 10, 3):
         assert [labels[i] for i in identities(device.queries[0])] == device.targets.tolist()
+        assert [labels[i] for i in identities(device.window[0])] == device.window_targets.tolist()
     (images,), targets = plain.batch(np.random.default_rng(1), 200)
     assert [labels[i] for i in identities(images)] == targets.tolist()
 

@@ -87,6 +87,7 @@ def test_window_and_queries_are_different_images_of_the_device_with_their_own_la
         assert len({*window, *queries}) == 11
         assert {d for d, _, _ in (*window, *queries)} == {place_of(device.name)}
         assert [label for _, label, _ in queries] == device.targets.tolist()
+        assert [label for _, label, _ in window] == device.window_targets.tolist()
 
 
 @pytest.mark.parametrize("split", SPLITS)

@@ -8,6 +8,7 @@ import click
 from persona import __version__
 from persona.cli.bench import bench
 from persona.cli.bundle import bundle
+from persona.cli.data import data
 from persona.cli.demo import demo
 from persona.cli.device import device
 from persona.cli.edit import edit
@@ -53,5 +54,5 @@ def main() -> None:
     """
 
 
-for command in (demo, train, evaluate, export, bundle, edit, serve, device, bench, *listings):
+for command in (demo, data, train, evaluate, export, bundle, edit, serve, device, bench, *listings):
     main.add_command(command)

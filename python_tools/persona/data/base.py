@@ -30,18 +30,25 @@ class Device:
     window: unlabelled model inputs, arrays [w, ...]; or, for item histories, one int64 array [w].
     queries: model inputs, arrays [q, ...], never overlapping the window.
     targets: int64 [q]; the right class, or the place of the right item among the candidates.
+    window_targets: int64 [w], the window's classes where the data know them. No deployed method
+    has them: only the upper bound that fine-tunes with labels and stress streams may read them.
     """
 
     name: str
     window: Arrays
     queries: Arrays
     targets: NDArray[np.int64]
+    window_targets: NDArray[np.int64] | None = None
 
 
 class Dataset(ABC):
-    """Base class. `root` is the user's folder; embedded and generated data sets ignore it."""
+    """Base class. `root` is the user's folder; embedded and generated data sets ignore it.
+
+    scenario_settings: the dataclass that takes the settings which `__init__` does not name.
+    """
 
     needs_root: ClassVar[bool] = True
+    scenario_settings: ClassVar[type | None] = None
 
     def __init__(self, root: Path | None, **settings: Any) -> None:
         raise NotImplementedError

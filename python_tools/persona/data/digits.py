@@ -79,8 +79,8 @@ class Digits(Dataset):
         chosen = rng.permutation(drawn)
         looks = np.repeat(self.shift.looks(rng, 1), total, axis=0)
         images = shift_images(self.images[chosen], looks, rng)
-        w = self.window
-        return Device(name, (images[:w],), (images[w:],), self.labels[chosen[w:]])
+        labels, w = self.labels[chosen], self.window
+        return Device(name, (images[:w],), (images[w:],), labels[w:], labels[:w])
 
     def fingerprint(self) -> str:
         return hashlib.sha256(self.images.tobytes() + self.labels.tobytes()).hexdigest()

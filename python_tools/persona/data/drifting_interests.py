@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from persona.data.base import datasets
-from persona.data.interactions import Log, NextItem, Scenario
+from persona.data.interaction_log import Log
+from persona.data.next_item import NextItem, Scenario
 
 
 def generate(

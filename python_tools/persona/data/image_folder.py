@@ -230,6 +230,8 @@ class ImageFolder(Dataset):
     Raises DataError where the folder or the settings do not do.
     """
 
+    scenario_settings = ImageScenario
+
     def __init__(self, root: Path | None, *, bad_images: float = 0.001, **scenario: Any) -> None:
         if root is None or not root.is_dir():
             raise DataError(
@@ -343,4 +345,4 @@ class ImageFolder(Dataset):
         drawn = rng.permutation(self._of_device[device])[: s.window + s.queries]
         (images,), labels = self._examples(drawn)
         w = s.window
-        return Device(name, (images[:w],), (images[w:],), labels[w:])
+        return Device(name, (images[:w],), (images[w:],), labels[w:], labels[:w])

@@ -1,0 +1,44 @@
+"""Presets of the image and sensor sets fit their data: their settings open small files."""
+
+from pathlib import Path
+
+import packs
+import pytest
+
+from persona.data import datasets
+from persona.training.config import load_config
+from persona.training.pipeline import build_backbone
+
+PRESETS = {
+    "cifar10": "cifar-10",
+    "cifar10-no-habits": "cifar-10",
+    "mnist-writers": "mnist-writers",
+    "motion-sense": "motion-sense",
+    "motion-sense-habits": "motion-sense",
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The data sets in their official formats, the larger ones in part."""
+    if not packs.PACKS.is_dir():
+        pytest.skip(f"the real data are not at {packs.PACKS}")
+    out = tmp_path_factory.mktemp("presets")
+    return {
+        "cifar-10": packs.cifar10(out / "cifar", each=700),
+        "mnist-writers": packs.mnist(out / "mnist"),
+        "motion-sense": packs.motion_sense(out / "motion", rows=2200),
+    }
+
+
+@pytest.mark.parametrize(("name", "data_name"), PRESETS.items())
+def test_the_preset_opens_its_data_and_its_backbone_takes_them(folders, name, data_name):
+    config, _ = load_config(name)
+    assert config.data.name == data_name
+    data = datasets[data_name](folders[data_name], **config.data.settings)
+    backbone = build_backbone(config, data.backbone_settings(), None)
+    (device,) = data.devices("test", 1, 0)
+    assert [spec.shape[1:] for spec in backbone.input_specs()] == [device.window[0].shape[1:]]
+    asked = config.adapter.validation_devices
+    assert len(data.devices("validation", asked, 1000)) == asked
+    assert (data.scenario.habits > 0) == (name not in ("cifar10-no-habits", "motion-sense"))
