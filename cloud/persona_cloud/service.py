@@ -15,10 +15,6 @@ from persona_cloud.store import Store
 _EXTENSION = "persona_cloud"
 
 
-class KeyNotInBundleError(ValueError):
-    """A bundle that does not name the key which signs edits here: devices would refuse them."""
-
-
 @dataclass(frozen=True)
 class Service:
     """One process's model and state."""
@@ -44,11 +40,6 @@ def open_service(config: CloudConfig) -> Service:
     run = load_run(config.run)
     bundle = open_bundle(config.bundle, PublicKeys([run.bundle_key().public]))
     issuer = Issuer(run, bundle, config.edit_lifetime)
-    if not bundle.edit_keys().knows(issuer.key.id):
-        raise KeyNotInBundleError(
-            f"{config.run} signs edits with key {issuer.key.id}, which {config.bundle} does not "
-            "name; restore the run's keys folder, or export the bundle again"
-        )
     return Service(config, bundle, issuer, Store(config.database))
 
 

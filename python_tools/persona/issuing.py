@@ -21,6 +21,10 @@ class OtherModelError(ValueError):
     """A bundle that was not exported from this run."""
 
 
+class KeyNotInBundleError(ValueError):
+    """A bundle that does not name the key which signs edits here: devices would refuse them."""
+
+
 @dataclass(frozen=True)
 class Request:
     """One device's wish: its observation, and the sequence number that its edit shall have."""
@@ -51,6 +55,11 @@ class Issuer:
             )
         self.run, self.bundle, self.lifetime = run, bundle, lifetime
         self.key = run.edit_key()
+        if not bundle.edit_keys().knows(self.key.id):
+            raise KeyNotInBundleError(
+                f"{run.path} signs edits with key {self.key.id}, which {bundle.path} does not "
+                "name; restore the run's keys folder, or export the bundle again"
+            )
         self._personaliser = run.personaliser()
         self._lock = threading.Lock()
         self._probe_inputs = tuple(

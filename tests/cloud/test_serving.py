@@ -16,11 +16,10 @@ import pytest
 from cloud_phone import enrol_at
 from tiny_run import make_bundle
 
-from persona.issuing import OtherModelError
+from persona.issuing import KeyNotInBundleError, OtherModelError
 from persona.runs import RunError, load_run
 from persona.signing import SigningKey
 from persona_cloud import create_app
-from persona_cloud.service import KeyNotInBundleError
 from persona_cloud.serving import ListenError, PortInUseError, serve
 
 SERVER = """

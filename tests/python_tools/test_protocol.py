@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
+from persona.baselines import Setting
 from persona.data import DataError
 from persona.evaluation.metrics import accuracy
 from persona.evaluation.protocol import (
@@ -14,6 +15,7 @@ from persona.evaluation.protocol import (
     edit_spread,
     evaluate,
     evaluate_devices,
+    examine,
     make_setting,
     map_prototypes,
 )
@@ -76,25 +78,21 @@ def test_every_column_is_the_accuracy_of_a_backbone_edited_in_place(request, dat
 def test_the_other_device_control_gives_no_device_its_own_edit(run, data, monkeypatch, count):
     """What is scored is compared with the edits themselves, device by device."""
     scored = []
-    setting_score = type(make_setting(run, data, to_tensors_of(run, data, 2))).score
+    outputs = Setting.outputs
 
-    def note(setting, change):
+    def note(setting, change, devices):
         scored.append({name: value.clone() for name, value in change.items()})
-        return setting_score(setting, change)
+        return outputs(setting, change, devices)
 
-    monkeypatch.setattr("persona.baselines.base.Setting.score", note)
-    evaluate_devices(run, data, data.devices("test", count, TEST_SEED))
-    own, other = scored[2], scored[3]
+    monkeypatch.setattr("persona.baselines.base.Setting.outputs", note)
+    setting = make_setting(run, data)
+    examine(setting, run.rule, setting.fleet(data.devices("test", count, TEST_SEED)), {})
+    _, own, _, other = scored
     flat = [torch.cat([v.flatten(1) for v in c.values()], 1) for c in (own, other)]
     same = (flat[1][:, None] == flat[0][None]).all(-1)
     assert (same.sum(0) == 1).all(), "each edit is given once"
     assert (same.sum(1) == 1).all(), "each device gets one"
     assert not same.diagonal().any(), "and never its own"
-
-
-def to_tensors_of(run, data, count: int):
-    devices = data.devices("test", count, TEST_SEED)
-    return to_tensors(run.backbone, run.record.slots, run.record.observation, devices)
 
 
 def test_test_devices_share_no_image_with_those_that_anything_was_trained_on(config):

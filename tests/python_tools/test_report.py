@@ -1,7 +1,7 @@
 """The report shows every figure, brings everything with it, and does not flatter."""
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from typing import Any
 from xml.etree import ElementTree
@@ -11,20 +11,29 @@ import pytest
 
 from persona.evaluation import charts, figures
 from persona.evaluation.figures import Metric
-from persona.evaluation.report import render_report
+from persona.evaluation.markdown import render_markdown
+from persona.evaluation.metrics import Calibration
+from persona.evaluation.report import conditions_finding, provisos, render_report
 from persona.evaluation.results import (
+    LABELS,
+    OURS,
     DeviceResult,
     Estimate,
     ExportResult,
     PrototypeMap,
     Results,
+    Scored,
     scores,
+    table,
 )
 from persona.formats.measurement import Host, Latency, Measurement
 
 ACCURACY = Metric.named("accuracy")
 FULL_SECTIONS = [
     "Against the alternatives",
+    "Every way in figures",
+    "Under other conditions",
+    "Calibration",
     "Device by device",
     "Prototypes",
     "Convergence",
@@ -32,6 +41,7 @@ FULL_SECTIONS = [
     "What an edit costs",
     "Exported programs",
     "Time and provenance",
+    "Terms",
 ]
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 HOSTILE = "<script>alert('1')</script>\"&"
@@ -56,6 +66,35 @@ EXPORTS = (
     ),
     ExportResult("coreml", "fp16", 1_221_004, "interpreted", 4e-3, 8e-4, 1.2e-3, 9e-4, {}),
 )
+
+
+def rival_scores(devices: tuple[DeviceResult, ...]) -> dict[str, list[float]]:
+    return {
+        "prior-correction": [d.static + 0.007 for d in devices],
+        "constant-edit": [d.static + 0.002 for d in devices],
+    }
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a table is made of, made of devices."""
+
+    scored: Scored
+    chance: tuple[float, ...]
+    seconds: dict[str, float]
+
+    @classmethod
+    def of(cls, devices: tuple[DeviceResult, ...], share: float = 1.0) -> "Scores":
+        """share: of the gain that is there."""
+        columns = {name: [getattr(d, name) for d in devices] for name in OURS}
+        gains = [d.edited - d.static for d in devices]
+        columns["edited"] = [d.static + share * g for d, g in zip(devices, gains, strict=True)]
+        columns |= rival_scores(devices)
+        scored = {
+            name: {"accuracy": tuple(found), "nll": tuple(1 - v for v in found)}
+            for name, found in columns.items()
+        }
+        return cls(scored, (0.04,) * len(devices), dict.fromkeys(columns, 0.2) | {"edited": 0.3})
 
 
 def make(count: int = 40, gain: float = 0.046, seed: int = 0, **changes: Any) -> Results:
@@ -83,15 +122,19 @@ def make(count: int = 40, gain: float = 0.046, seed: int = 0, **changes: Any) ->
         metric="accuracy",
         quick=False,
         seeds=(0,),
+        trainings=1,
         window=20,
         queries=50,
-        **scores(
-            devices,
-            {
-                "prior-correction": [d.static + 0.007 for d in devices],
-                "constant-edit": [d.static + 0.002 for d in devices],
-            },
-        ),
+        **scores(devices, rival_scores(devices)),
+        table=table([Scores.of(devices)]),
+        conditions={
+            "windows of 3": table([Scores.of(devices, 0.4)]),
+            "stream: stripes": table([Scores.of(devices, -1.2)]),
+        },
+        calibration={
+            "static": Calibration((0.35, 0.95), (0.33, 0.9), (0.4, 0.6), 0.041),
+            "edited": Calibration((0.45, 0.97), (0.35, 0.91), (0.3, 0.7), 0.072),
+        },
         edit_spread=0.83,
         devices=devices,
         prototype_map=PrototypeMap(
@@ -129,6 +172,8 @@ def bare(**changes: Any) -> Results:
         "devices": devices,
         "rivals": {},
         "edited_minus_rivals": {},
+        "conditions": {},
+        "calibration": {},
         "prototype_map": PrototypeMap((), (), (), 0.0),
         "curves": {},
         "latency": None,
@@ -347,7 +392,13 @@ def test_control_characters_leave_the_charts_well_formed():
 def test_what_was_not_measured_leaves_no_empty_section():
     page = Page(render_report(bare()))
     sections = [heading for heading in page.headings if heading in FULL_SECTIONS]
-    assert sections == ["Against the alternatives", "Device by device", "Time and provenance"]
+    assert sections == [
+        "Against the alternatives",
+        "Every way in figures",
+        "Device by device",
+        "Time and provenance",
+        "Terms",
+    ]
     assert not re.search(r"\b(None|nan|inf)\b|Rivals|Best rival|µs", page.text)
 
 
@@ -379,7 +430,9 @@ def test_every_chart_but_a_legend_has_named_axes():
         ("Gain, points", "Devices, from least to most gain"),
         ("First principal component (across) and second (up), same scale",),
         ("Held-out loss, nats", "Training steps"),
-        ("Time of one call, µs",),
+        ("Right, share of queries", "Confidence"),
+            ("Gain in accuracy, points",),
+            ("Time of one call, µs",),
         (),
     }
 
@@ -504,3 +557,43 @@ def test_text_stands_out_from_the_page(scheme):
 )
 def test_figures_are_written_as_people_read_them(found, written):
     assert " ".join(found.split()) == written
+
+
+def test_the_table_names_every_way_with_its_gain_losers_and_cost():
+    found = make()
+    page = render_report(found)
+    section = page.split("Every way in figures")[1].split("</section>")[0]
+    for name, row in found.table.rows.items():
+        label = LABELS.get(name, name)
+        assert section.count(f'<th scope="row">{label}</th>') == 1
+        assert ACCURACY.signed(row.gain.mean) in section
+    assert "1.50" in section, "the edit takes 0.3 s where the static model takes 0.2"
+    assert "4.0" in section, "the share that would lose by chance"
+
+
+def test_conditions_tell_where_the_edit_hurts():
+    found = make()
+    text = conditions_finding(found, ACCURACY)
+    assert "worse than the static model under stream: stripes" in text
+    assert "windows of 3" not in text
+    assert "better than the static model under every condition" in conditions_finding(
+        replace(found, conditions={"windows of 3": found.conditions["windows of 3"]}), ACCURACY
+    )
+
+
+def test_several_trainings_are_said_to_be_several():
+    assert "One trained model" in " ".join(provisos(make()))
+    several = " ".join(provisos(make(trainings=5)))
+    assert "5 trainings of backbone and adapter" in several
+    assert "One trained model" not in several
+
+
+def test_markdown_has_the_same_figures_in_whole_tables():
+    found = make()
+    text = render_markdown(found)
+    tables = [line.split("|") for line in text.splitlines() if line.startswith("|")]
+    assert {len(line) for line in tables[:8]} == {9}
+    for name, row in found.table.rows.items():
+        (line,) = [t for t in tables if t[1].strip() == LABELS.get(name, name)]
+        assert line[2].strip() == ACCURACY.number(row.score.mean)
+    assert "stream: stripes" in text

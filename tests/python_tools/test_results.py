@@ -1,5 +1,7 @@
 """Estimates agree with independent intervals, and the figures follow from the devices."""
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -9,8 +11,10 @@ from persona.evaluation.results import (
     Estimate,
     PrototypeMap,
     Results,
+    Table,
     scores,
     summary,
+    table,
 )
 
 
@@ -104,9 +108,13 @@ def results(devices: tuple[DeviceResult, ...]) -> Results:
         metric="accuracy",
         quick=True,
         seeds=(0,),
+        trainings=1,
         window=20,
         queries=50,
         **scores(devices, {"constant-edit": [0.61] * len(devices)}),
+        table=Table({}, 0.0, len(devices)),
+        conditions={},
+        calibration={},
         edit_spread=0.8,
         devices=devices,
         prototype_map=PrototypeMap((), (), (), 0.0),
@@ -137,3 +145,53 @@ def test_the_summary_tells_the_median_edit():
         for i, (size, time) in enumerate(sizes)
     )
     assert summary(results(devices))["edit"] == {"bytes": 1000, "to_active_ms_p50": 2.0}
+
+
+def test_several_trainings_weigh_the_same_whatever_their_devices():
+    few, many = np.full(10, 0.2), np.full(1000, 0.4)
+    assert Estimate.of(few, many).mean == pytest.approx(0.3)
+
+
+def test_with_many_devices_the_interval_over_trainings_is_that_of_their_means():
+    """Devices hardly vary: resampling trainings is all that is left."""
+    rng = np.random.default_rng(4)
+    means = rng.normal(0.05, 0.02, 6)
+    trainings = [rng.normal(m, 1e-5, 400) for m in means]
+    found = Estimate.of(*trainings)
+    draws = means[rng.integers(0, 6, (40_000, 6))].mean(1)
+    low, high = np.percentile(draws, (2.5, 97.5))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=2e-3)
+
+
+def test_equal_trainings_leave_the_devices_variation():
+    rng = np.random.default_rng(5)
+    trainings = [rng.normal(0.0, 1.0, 500) for _ in range(8)]
+    found = Estimate.of(*trainings)
+    error = stats.sem(np.concatenate(trainings))
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.45)
+
+
+@dataclass(frozen=True)
+class OneTraining:
+    scored: dict[str, dict[str, tuple[float, ...]]]
+    chance: tuple[float, ...] = (0.1, 0.3)
+    seconds: dict[str, float] = field(default_factory=lambda: {"static": 2.0, "edited": 3.0})
+
+
+def test_a_table_worked_out_by_hand():
+    one = OneTraining({"static": {"accuracy": (0.5, 0.7)}, "edited": {"accuracy": (0.8, 0.6)}})
+    two = OneTraining({"static": {"accuracy": (0.6, 0.6)}, "edited": {"accuracy": (0.6, 0.7)}})
+    found = table([one, two])
+    edited = found.rows["edited"]
+    assert edited.score.mean == pytest.approx(0.675)
+    assert edited.gain.mean == pytest.approx(0.075)
+    assert found.rows["static"].ahead.mean == pytest.approx(0.075)
+    assert edited.losers == pytest.approx(0.25), "one of four falls by 10 points"
+    assert edited.cost == pytest.approx(1.5)
+    assert (found.chance, found.devices) == (pytest.approx(0.2), 4)
+
+
+def test_a_way_that_one_training_lacks_is_no_row():
+    scores_of = {"static": {"accuracy": (0.5,)}, "edited": {"accuracy": (0.8,)}}
+    both = OneTraining(scores_of | {"tent": {"accuracy": (0.5,)}}, (0.1,))
+    assert set(table([both, OneTraining(scores_of, (0.1,))]).rows) == {"static", "edited"}

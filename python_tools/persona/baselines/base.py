@@ -2,61 +2,120 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from persona.backbones import Backbone
 from persona.backbones.base import Task
-from persona.evaluation.metrics import score
+from persona.data import Dataset, Device
+from persona.data.base import Split
 from persona.formats.observation import ObservationSpec
 from persona.formats.slots import SlotSpec
 from persona.method.personalise import Personaliser
 from persona.method.slots import Edit, edited_forward
 from persona.registry import Registry
-from persona.training.devices import DeviceTensors
+from persona.training.config import RunConfig
+from persona.training.devices import DeviceTensors, Fleet, edited_part, to_tensors
+from persona.training.pipeline import DEVICE_SEED, Observed
+
+_CHUNK = 128
+"""Devices whose outputs are computed at once: full rankings need the memory."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The trained system and the devices that a rival is scored on.
+    """A trained system: what a rival may use to prepare itself."""
 
-    module: the part of the frozen backbone that edits run through. train: devices that the
-    adapter was trained on; a rival may use them, never the test devices' targets.
-    """
-
-    task: Task
-    module: nn.Module
+    config: RunConfig
+    data: Dataset
+    backbone: Backbone
     slots: tuple[SlotSpec, ...]
     observation: ObservationSpec
     personaliser: Personaliser
-    train: DeviceTensors
-    test: DeviceTensors
+    observed: Observed
 
-    def nothing(self) -> Edit:
-        """A change of zeros for every test device."""
+    @property
+    def train(self) -> DeviceTensors:
+        """Devices that the adapter was trained on."""
+        return self.observed.train
+
+    @property
+    def validation(self) -> Fleet:
+        """Devices that every choice is made on: a rival chooses its settings here alone."""
+        return self.observed.validation
+
+    @property
+    def task(self) -> Task:
+        """What the backbone does, and so what its outputs are."""
+        return self.backbone.task
+
+    @property
+    def seed(self) -> int:
+        """Of the training; whatever a rival draws begins here."""
+        return self.config.seed
+
+    def devices(self, split: Split) -> list[Device]:
+        """The devices themselves that `train` or `validation` were made of, drawn again."""
+        a = self.config.adapter
+        count = a.devices if split == "adapter" else a.validation_devices
+        return self.data.devices(split, count, DEVICE_SEED + self.seed)
+
+    def fleet(self, devices: list[Device]) -> Fleet:
+        """Devices with what the adapter sees of them and the hidden states of their queries."""
+        return Fleet(
+            tuple(devices), to_tensors(self.backbone, self.slots, self.observation, devices)
+        )
+
+    def nothing(self, count: int) -> Edit:
+        """A change of zeros for `count` devices."""
         return {
-            f"{s.name}.{x}": torch.zeros(len(self.test), *shape)
+            f"{s.name}.{x}": torch.zeros(count, *shape)
             for s in self.slots
             for x, shape in s.tensors().items()
         }
 
-    def score(self, change: Edit) -> Tensor:
-        """Each test device's score [D] under its change, tensors [D, ...]."""
+    def outputs(self, change: Edit, devices: DeviceTensors) -> Tensor:
+        """What the edited backbone says to each query [D, q, outputs], under changes [D, ...]."""
+        module, _ = edited_part(self.backbone, self.slots)
+        found = []
         with torch.inference_mode():
-            outputs = edited_forward(self.module, self.slots, change, self.test.hidden)
-            return score(self.task, outputs, self.test.targets)
+            for index in torch.arange(len(devices)).split(_CHUNK):
+                chosen = {name: value[index] for name, value in change.items()}
+                hidden = devices.subset(index).hidden
+                found.append(edited_forward(module, self.slots, chosen, hidden))
+        return torch.cat(found)
+
+    def static_outputs(self, devices: DeviceTensors) -> Tensor:
+        """What the frozen backbone says without an edit [D, q, outputs]."""
+        return self.outputs(self.nothing(len(devices)), devices)
 
 
 class Rival(ABC):
-    """One way to serve devices without Persona's own edit."""
+    """One way to serve devices without Persona's own edit.
+
+    trains: whether `fit` is a training of its own, which a demo leaves out.
+    uses_labels: whether it reads the window's labels, which no deployed rival has: an upper bound.
+    """
+
+    trains: ClassVar[bool] = False
+    uses_labels: ClassVar[bool] = False
 
     def applies(self, setting: Setting) -> bool:
-        """Whether the rival exists for this task."""
+        """Whether the rival exists for this task and backbone."""
         return bool(setting.slots)
 
+    def fit(self, setting: Setting) -> None:  # noqa: B027
+        """Prepare once for a training: learn from its training devices, choose on validation."""
+
     @abstractmethod
-    def scores(self, setting: Setting) -> Tensor:
-        """Each test device's score [D]."""
+    def outputs(self, setting: Setting, fleet: Fleet) -> Tensor:
+        """What the rival answers to each query of each device, [D, q, outputs].
+
+        Targets of the queries are never read. The work for a device is done here, so that its
+        cost can be measured.
+        """
 
 
 rivals: Registry[type[Rival]] = Registry("rival", "persona.baselines")

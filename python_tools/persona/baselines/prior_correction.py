@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from persona.baselines.base import Rival, Setting, rivals
-from persona.evaluation.metrics import score
 from persona.formats.observation import PooledSpec
-from persona.method.slots import edited_forward
+from persona.training.devices import Fleet
 
 
 @rivals.register("prior-correction")
@@ -19,12 +18,9 @@ class PriorCorrection(Rival):
     def applies(self, setting: Setting) -> bool:
         return isinstance(setting.observation, PooledSpec)
 
-    def scores(self, setting: Setting) -> Tensor:
+    def outputs(self, setting: Setting, fleet: Fleet) -> Tensor:
         spec = setting.observation
         assert isinstance(spec, PooledSpec)
-        prior = setting.test.vectors[:, spec.prior_columns].clamp_min(1e-4)
+        prior = fleet.tensors.vectors[:, spec.prior_columns].clamp_min(1e-4)
         shift = prior.log() - torch.tensor(spec.training_mass).log()
-        with torch.inference_mode():
-            nothing = setting.nothing()
-            logits = edited_forward(setting.module, setting.slots, nothing, setting.test.hidden)
-            return score(setting.task, logits + shift[:, None], setting.test.targets)
+        return setting.static_outputs(fleet.tensors) + shift[:, None]

@@ -1,6 +1,7 @@
 """`persona edit`: make, show and verify edit files by hand."""
 
 import json
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,49 @@ from persona.cli.terminal import command, json_option, say_json, stdout
 @click.group()
 def edit() -> None:
     """Make, show or verify the file that changes a device's slots."""
+
+
+def _named(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if not value.strip():
+        raise click.BadParameter("a device has a name: the id that the cloud enrolled it under")
+    return value
+
+
+@edit.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), help="The data that the run trained on.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Which unseen device to be.",
+)
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="A .json file."
+)
+@trust_option
+@json_option
+@command
+def observe(
+    bundle: Path, data: Path | None, seed: int, out: Path, trust: Path | None, as_json: bool
+) -> None:
+    """Write the observation that one unseen device would upload, for `edit make`."""
+    from persona.cli.simulated import unseen_users
+    from persona.device.device import Device
+    from persona.durable import write_atomic
+    from persona.formats.observation import Envelope, to_json
+
+    opened = open_trusted(bundle, trust)
+    (user,) = unseen_users(opened, data, 1, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        observation = Device(opened, Path(folder)).observe(user.window)
+    document = to_json(Envelope(opened.digest, observation))
+    write_atomic(out, json.dumps(document).encode())
+    if as_json:
+        say_json({"observation": str(out), "device": user.name})
+        return
+    stdout.print(f"[green]observed[/] {out}: what device {user.name} would upload")
 
 
 @edit.command()
@@ -31,7 +75,7 @@ def edit() -> None:
     required=True,
     help="A persona.observation/1 file: .json or .safetensors.",
 )
-@click.option("--device", required=True, help="For which device.")
+@click.option("--device", required=True, callback=_named, help="For which device.")
 @click.option(
     "--sequence",
     type=click.IntRange(1),
@@ -39,7 +83,12 @@ def edit() -> None:
     show_default=True,
     help="Its sequence number.",
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Where to write it.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="Where to write it.",
+)
 @json_option
 @command
 def make(

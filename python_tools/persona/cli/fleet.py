@@ -17,11 +17,11 @@ from persona.device.measure import measure
 from persona.evaluation.metrics import METRIC
 from persona.evaluation.protocol import (
     TEST_SEED,
-    Evaluated,
+    Examined,
     evaluate_devices,
     made_by,
 )
-from persona.evaluation.results import DeviceResult, ExportResult, Results, scores
+from persona.evaluation.results import DeviceResult, ExportResult, Results, scores, table
 from persona.formats import schema
 from persona.formats.edit import Edit
 from persona.formats.measurement import Measurement
@@ -58,7 +58,7 @@ class Fleet:
     bundle: Bundle
     devices: tuple[DeviceResult, ...]
     users: tuple[User, ...]
-    in_torch: Evaluated
+    in_torch: Examined
     latency: Measurement
     exports: tuple[ExportResult, ...]
 
@@ -71,9 +71,13 @@ class Fleet:
             metric=METRIC[self.run.backbone.task],
             quick=quick,
             seeds=(self.run.record.config.seed,),
+            trainings=1,
             window=len(self.users[0].window[0]),
             queries=len(self.users[0].targets),
             **scores(self.devices, self.in_torch.rivals),
+            table=table([self.in_torch]),
+            conditions={},
+            calibration=self.in_torch.calibration,
             edit_spread=self.in_torch.edit_spread,
             devices=self.devices,
             prototype_map=self.in_torch.prototype_map,

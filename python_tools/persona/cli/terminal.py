@@ -59,13 +59,13 @@ def _wrong_usage() -> tuple[type[Exception], ...]:
         "persona.data.base": "DataError",
         "persona.runs": "RunError",
         "persona.training.stages": "TrainingError",
-        "persona.issuing": "OtherModelError",
+        "persona.evaluation.study": "StudyError",
+        "persona.issuing": "OtherModelError KeyNotInBundleError",
         "persona.method.slots": "SlotError",
         "persona.signing": "SigningKeyError",
         "persona.device.client": "AddressError",
         "persona.device.engine": "EngineError",
         "persona_cloud.serving": "ListenError ServerFailedError",
-        "persona_cloud.service": "KeyNotInBundleError",
         "persona_cloud.store": "StoreError",
     }
     return tuple(
@@ -106,6 +106,9 @@ def command(function: F) -> F:
         except Exception as error:
             found = _classify(error)
             if found is None:
+                if as_json:
+                    message = f"{type(error).__name__}: {error}"
+                    say_json({"error": {"code": "internal", "message": message}})
                 raise
             exit_code, code = found
             message = error.args[0] if isinstance(error, FormatError) else str(error)

@@ -13,7 +13,8 @@ from typing import Literal, TypeVar
 from unicodedata import category
 from xml.etree import ElementTree
 
-from persona.evaluation.figures import LEVEL, Metric, decimal, quantity
+from persona.evaluation.figures import LEVEL, Gains, Metric, decimal, quantity
+from persona.evaluation.metrics import Calibration
 from persona.evaluation.results import LOSS_POINTS, DeviceResult, Estimate, PrototypeMap, loses
 from persona.formats.measurement import Latency
 
@@ -33,13 +34,16 @@ LONGEST_LABEL = 36
 T = TypeVar("T")
 
 
+Role = Literal["static", "edited", "control", "other"]
+
+
 @dataclass(frozen=True)
 class Row:
     """One way to serve the devices, and how it is emphasised."""
 
     label: str
     estimate: Estimate
-    role: Literal["static", "edited", "control", "other"] = "other"
+    role: Role = "other"
 
 
 class _Drawing:
@@ -107,7 +111,10 @@ class _Scale:
 def comparison(
     rows: Sequence[Row], rivals: Sequence[Row], metric: Metric, width: int = WIDE
 ) -> str:
-    """Mean and 95 % interval of each way to serve the same devices; the static mean is ruled."""
+    """Mean and 95 % interval of each way to serve the same devices; the static mean is ruled.
+
+    Of differences (`Gains`) zero is ruled.
+    """
     every = [*rows, *rivals]
     texts = [
         f"{r.label}: {metric.score(r.estimate.mean)}, interval {metric.range(r.estimate)}"
@@ -122,6 +129,8 @@ def comparison(
     labels = max(96, 7 * min(LONGEST_LABEL, max(len(r.label) for r in every)))
     left, right = (8, width - 8) if narrow else (labels + 8, width - 168)
     values = [v * metric.factor for r in every for v in (r.estimate.low, r.estimate.high)]
+    if isinstance(metric, Gains):
+        values.append(0.0)
     x = _Scale(*_padded(min(values), max(values)), left, right)
 
     for value, label in x.ticks(6):
@@ -129,6 +138,8 @@ def comparison(
         drawing.text(x(value), bottom + 16, "tick middle", label)
     unit = f", {metric.unit}" if metric.unit else ""
     drawing.text((left + right) / 2, bottom + 36, "axis middle", f"{metric.title}{unit}")
+    if isinstance(metric, Gains):
+        drawing.line(x(0), top - 14, x(0), bottom, "zero")
     for row in rows:
         if row.role == "static":
             middle = x(row.estimate.mean * metric.factor)
@@ -321,6 +332,36 @@ def curve(name: str, steps: Sequence[int], loss: Sequence[float], width: int = T
     drawing.mark("circle", "check chosen", cx=places[best][0], cy=places[best][1], r=4)
     drawing.text(0, 12, "axis", "Held-out loss, nats")
     drawing.text((left + right) / 2, bottom + 36, "axis middle", "Training steps")
+    return str(drawing)
+
+
+def reliability(found: Calibration, name: str, width: int = THIRD) -> str:
+    """How often a model is right against how sure it says it is; the diagonal is the ideal.
+
+    A dot's area is the share of queries that it stands for.
+    """
+    left, top, side = 46, 26, width - 64
+    drawing = _Drawing(
+        width,
+        top + side + 42,
+        f"Reliability of {name}: expected calibration error {decimal(found.error, 3)}. "
+        + "; ".join(
+            f"at confidence {decimal(c, 2)} right {decimal(a, 2)}"
+            for c, a in zip(found.confidence, found.accuracy, strict=True)
+        ),
+    )
+    x, y = _Scale(0, 1, left, left + side), _Scale(0, 1, top + side, top)
+    for value, label in x.ticks(4):
+        drawing.line(left, y(value), left + side, y(value), "grid")
+        drawing.text(left - 8, y(value) + 4, "tick end", label)
+        drawing.text(x(value), top + side + 17, "tick middle", label)
+    drawing.line(x(0), y(0), x(1), y(1), "reference")
+    for sure, right, share in zip(found.confidence, found.accuracy, found.share, strict=True):
+        title = f"confidence {decimal(sure, 2)}: right {decimal(right, 2)}"
+        radius = max(2.5, 18 * math.sqrt(share))
+        drawing.mark("circle", "member p0", title, cx=x(sure), cy=y(right), r=radius)
+    drawing.text(0, 12, "axis", "Right, share of queries")
+    drawing.text(left + side / 2, top + side + 36, "axis middle", "Confidence")
     return str(drawing)
 
 

@@ -56,7 +56,7 @@ class Metric:
 
     def signed(self, value: float) -> str:
         """A gain without its unit, with its sign."""
-        text = self.number(value)
+        text = decimal(value * self.factor, self.decimals)
         return text if text.startswith(MINUS) or not text.strip("0.") else f"+{text}"
 
     def gain(self, value: float) -> str:
@@ -74,6 +74,22 @@ class Metric:
     def threshold(self, value: float) -> str:
         """A round limit: `5 points`, `0.05`."""
         return _with(f"{value * self.factor:g}", self.gain_unit)
+
+
+class Gains(Metric):
+    """Differences in a metric, written with their sign wherever a score would be."""
+
+    @classmethod
+    def of(cls, metric: Metric) -> "Gains":
+        """Differences in `metric`."""
+        unit = metric.gain_unit
+        return cls(f"gain in {metric.name}", metric.factor, metric.decimals, unit, unit)
+
+    def number(self, value: float) -> str:
+        return Metric.signed(self, value)
+
+    def signed(self, value: float) -> str:
+        return self.number(value)
 
 
 def decimal(value: float, decimals: int) -> str:

@@ -1,67 +1,103 @@
 """The protocol: unseen devices, everything in one look, the other-device control beside it."""
 
 import time
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from persona.baselines import Setting, rivals
+from persona.baselines import Rival, Setting, rivals
 from persona.data import DataError, Dataset, Device
-from persona.evaluation.metrics import METRIC
+from persona.data.streams import streams
+from persona.evaluation.metrics import (
+    METRIC,
+    Calibration,
+    calibration,
+    chance_of_losing,
+    query_scores,
+)
 from persona.evaluation.results import (
-    SCORES,
+    LOSS_POINTS,
+    OURS,
     DeviceResult,
     PrototypeMap,
     Results,
+    Scored,
     scores,
+    table,
 )
 from persona.formats import schema
+from persona.method.slots import Edit
 from persona.runs import Run, versions
-from persona.training.devices import DeviceTensors, edited_part, to_tensors
-from persona.training.pipeline import DEVICE_SEED, StageProgress
+from persona.training.config import RunConfig
+from persona.training.devices import Fleet
+from persona.training.pipeline import StageProgress, observe_devices, open_dataset
+from persona.training.stages import DeviceRule
 
 TEST_SEED = 5_000
 """Test devices come from seeds from here on; training never uses one of them."""
 
 
 @dataclass(frozen=True)
-class Evaluated:
-    """What evaluation in PyTorch found, device by device."""
+class Examined:
+    """What one trained system scored on one fleet.
+
+    scored: way to serve the devices -> metric -> each device's score. chance: how likely each
+    device would lose under its edit by chance alone. seconds: what each way took for the fleet.
+    """
 
     devices: tuple[DeviceResult, ...]
-    rivals: dict[str, list[float]]
+    scored: Scored
+    chance: tuple[float, ...]
+    seconds: dict[str, float]
+    calibration: dict[str, Calibration]
     edit_spread: float
     prototype_map: PrototypeMap
 
+    @property
+    def rivals(self) -> dict[str, list[float]]:
+        """Rival -> each device's score in the task's own metric."""
+        return {
+            name: list(next(iter(found.values())))
+            for name, found in self.scored.items()
+            if name not in OURS
+        }
 
-def make_setting(run: Run, data: Dataset, test: DeviceTensors) -> Setting:
-    """The run with its training devices, ready to score test devices."""
-    config = run.record.config
-    slots, spec = run.record.slots, run.record.observation
-    seed = DEVICE_SEED + config.seed
-    train = data.devices("adapter", min(config.adapter.devices, 500), seed)
-    module, _ = edited_part(run.backbone, slots)
+
+def make_setting(run: Run, data: Dataset, progress: StageProgress | None = None) -> Setting:
+    """The run with its training devices drawn again: what rivals prepare themselves with."""
+    record = run.record
     return Setting(
-        task=run.backbone.task,
-        module=module,
-        slots=slots,
-        observation=spec,
+        config=record.config,
+        data=data,
+        backbone=run.backbone,
+        slots=record.slots,
+        observation=record.observation,
         personaliser=run.personaliser(),
-        train=to_tensors(run.backbone, slots, spec, train),
-        test=test,
+        observed=observe_devices(
+            record.config, data, run.backbone, record.slots, record.observation, progress or _silent
+        ),
     )
 
 
-def score_rivals(setting: Setting) -> dict[str, list[float]]:
-    """Every registered rival that applies: name -> score of each test device [D]."""
+def prepare_rivals(
+    setting: Setting, *, with_training: bool, progress: StageProgress
+) -> dict[str, Rival]:
+    """Every registered rival that applies, prepared; those that train anew only if asked for."""
     found = {name: rivals[name]() for name in rivals}
-    return {
-        n: rival.scores(setting).tolist() for n, rival in found.items() if rival.applies(setting)
+    chosen = {
+        name: rival
+        for name, rival in found.items()
+        if rival.applies(setting) and (with_training or not rival.trains)
     }
+    for name, rival in chosen.items():
+        progress(f"preparing {name}")
+        rival.fit(setting)
+    return chosen
 
 
 def map_prototypes(codes: Tensor, members: Tensor, centres: Tensor) -> PrototypeMap:
@@ -75,63 +111,123 @@ def map_prototypes(codes: Tensor, members: Tensor, centres: Tensor) -> Prototype
     )
 
 
-def edit_spread(edit: dict[str, Tensor]) -> float:
+def edit_spread(edit: Edit) -> float:
     """Deviation of edits [D, ...] across devices, relative to their root mean square."""
     flat = torch.cat([value.flatten(1) for value in edit.values()], dim=1)
     return float(flat.std(0).square().mean().sqrt() / flat.square().mean().sqrt().clamp_min(1e-9))
 
 
-def evaluate_devices(run: Run, data: Dataset, devices: list[Device]) -> Evaluated:
-    """Score static, prototype, edit, other device's edit and rivals in PyTorch."""
-    test = to_tensors(run.backbone, run.record.slots, run.record.observation, devices)
-    setting = make_setting(run, data, test)
-    personaliser = setting.personaliser
+def examine(
+    setting: Setting, rule: DeviceRule, fleet: Fleet, prepared: Mapping[str, Rival]
+) -> Examined:
+    """Score every way to serve the fleet: static, prototype, edit, control and rivals."""
+    tensors, personaliser = fleet.tensors, setting.personaliser
+    seconds: dict[str, float] = {}
+    outputs: dict[str, Tensor] = {}
     with torch.inference_mode():
-        made = personaliser(test.observations)
+        start = time.perf_counter()
+        outputs["static"] = setting.static_outputs(tensors)
+        seconds["static"] = time.perf_counter() - start
+        start = time.perf_counter()
+        made = personaliser(tensors.observations)
         own = personaliser.change(made.prototype, made.edit)
-        chosen = run.rule.assign(test.vectors)
-        columns = {
-            "static": setting.score(setting.nothing()),
-            "prototype_only": setting.score(personaliser.bank.chosen(chosen)),
-            "edited": setting.score(own),
-            "other_device_control": setting.score({n: v.roll(1, 0) for n, v in own.items()}),
-        }
-        prototype_map = map_prototypes(
+        outputs["edited"] = setting.outputs(own, tensors)
+        seconds["edited"] = time.perf_counter() - start
+        group = personaliser.bank.chosen(rule.assign(tensors.vectors))
+        outputs["prototype_only"] = setting.outputs(group, tensors)
+        other = {name: value.roll(1, 0) for name, value in own.items()}
+        outputs["other_device_control"] = setting.outputs(other, tensors)
+    for name, rival in prepared.items():
+        start = time.perf_counter()
+        outputs[name] = rival.outputs(setting, fleet).detach()
+        seconds[name] = time.perf_counter() - start
+    each = {
+        name: query_scores(setting.task, found, tensors.targets, tensors.absent)
+        for name, found in outputs.items()
+    }
+    scored = {
+        name: {metric: tuple(values.mean(-1).tolist()) for metric, values in found.items()}
+        for name, found in each.items()
+    }
+    metric = METRIC[setting.task]
+    change = each["edited"][metric] - each["static"][metric]
+    classes = setting.task == "classification"
+    return Examined(
+        devices=tuple(
+            _device(device.name, scored, metric, i, int(made.prototype[i]))
+            for i, device in enumerate(fleet.devices)
+        ),
+        scored=scored,
+        chance=tuple(chance_of_losing(change, LOSS_POINTS).tolist()),
+        seconds=seconds,
+        calibration={
+            name: calibration(found, tensors.targets) for name, found in outputs.items() if classes
+        },
+        edit_spread=edit_spread(own),
+        prototype_map=map_prototypes(
             made.codes.flatten(1), made.prototype, personaliser.bank.centres
-        )
-    results = tuple(
-        DeviceResult(
-            name=device.name,
-            static=float(columns["static"][i]),
-            prototype_only=float(columns["prototype_only"][i]),
-            edited=float(columns["edited"][i]),
-            other_device_control=float(columns["other_device_control"][i]),
-            prototype=int(made.prototype[i]),
-        )
-        for i, device in enumerate(devices)
+        ),
     )
-    return Evaluated(results, score_rivals(setting), edit_spread(own), prototype_map)
 
 
-def evaluate(
-    run: Run, data: Dataset, count: int, seeds: tuple[int, ...], progress: StageProgress
-) -> Results:
-    """Evaluate a run on `count` unseen devices for each seed."""
+def _device(name: str, scored: Scored, metric: str, index: int, prototype: int) -> DeviceResult:
+    static, prototype_only, edited, other = (scored[way][metric][index] for way in OURS)
+    return DeviceResult(name, static, prototype_only, edited, other, prototype)
+
+
+def evaluate_devices(run: Run, data: Dataset, devices: list[Device]) -> Examined:
+    """Examine a run on given devices, beside the rivals that need no training of their own."""
+    setting = make_setting(run, data)
+    prepared = prepare_rivals(setting, with_training=False, progress=_silent)
+    return examine(setting, run.rule, setting.fleet(devices), prepared)
+
+
+def _silent(_stage: str) -> Callable[[int, int], None]:
+    return lambda _done, _all: None
+
+
+def unseen_devices(
+    config: RunConfig, data: Dataset, root: Path | None, count: int, seed: int
+) -> dict[str, list[Device]]:
+    """Test devices, then those of every condition and stream of the configuration, by name.
+
+    Conditions draw devices from the same data under other settings; streams spoil the first ones.
+    """
+    found = {"": data.devices("test", count, TEST_SEED + seed)}
+    for condition in config.evaluation.conditions:
+        settings = config.data.settings | condition.settings
+        other = open_dataset(config.with_data(settings), root)
+        found[condition.name] = other.devices("test", count, TEST_SEED + seed)
+    for index, name in enumerate(config.evaluation.streams):
+        rng = np.random.default_rng([TEST_SEED + seed, index])
+        found[f"stream: {name}"] = streams[name]().spoil(found[""], rng)
+    return found
+
+
+def check_data(run: Run, data: Dataset) -> None:
+    """Raises DataError where the run trained on other data."""
     if data.fingerprint() != run.record.data_fingerprint:
         raise DataError(
             f"the run trained on data with fingerprint {run.record.data_fingerprint[:12]}, these "
             f"have {data.fingerprint()[:12]}; pass the data that it trained on, or train again"
         )
+
+
+def evaluate(
+    run: Run, data: Dataset, count: int, seeds: tuple[int, ...], progress: StageProgress
+) -> Results:
+    """Evaluate one run on `count` unseen devices for each seed of devices."""
+    check_data(run, data)
     start = time.perf_counter()
+    setting = make_setting(run, data, progress)
+    prepared = prepare_rivals(setting, with_training=False, progress=progress)
     step = progress("evaluating on unseen devices")
-    evaluated: list[Evaluated] = []
-    queries = 0
+    examined: list[Examined] = []
     for index, seed in enumerate(seeds):
-        devices = data.devices("test", count, TEST_SEED + seed)
-        queries = len(devices[0].targets)
-        evaluated.append(evaluate_devices(run, data, devices))
+        fleet = setting.fleet(data.devices("test", count, TEST_SEED + seed))
+        examined.append(examine(setting, run.rule, fleet, prepared))
         step(index + 1, len(seeds))
-    found, rival_scores = _merge(evaluated)
+    one = without_repeats(examined)
     seconds = time.perf_counter() - start
     return Results(
         format="persona.results/1",
@@ -140,12 +236,16 @@ def evaluate(
         metric=METRIC[run.backbone.task],
         quick=False,
         seeds=seeds,
-        window=len(devices[0].window[0]),
-        queries=queries,
-        **scores(found, rival_scores),
-        edit_spread=float(np.mean([e.edit_spread for e in evaluated])),
-        devices=found,
-        prototype_map=evaluated[0].prototype_map,
+        trainings=1,
+        window=len(fleet.devices[0].window[0]),
+        queries=len(fleet.devices[0].targets),
+        **scores(one.devices, one.rivals),
+        table=table([one]),
+        conditions={},
+        calibration=one.calibration,
+        edit_spread=float(np.mean([e.edit_spread for e in examined])),
+        devices=one.devices,
+        prototype_map=one.prototype_map,
         curves=schema.encode(run.record.curves),
         latency=None,
         exports=(),
@@ -156,27 +256,39 @@ def evaluate(
     )
 
 
-def _merge(
-    evaluated: list[Evaluated],
-) -> tuple[tuple[DeviceResult, ...], dict[str, list[float]]]:
-    """Devices and rivals' scores of all draws; a device that was drawn twice counts once, with
-    its mean scores.
+def without_repeats(examined: Sequence[Examined]) -> Examined:
+    """Several draws of devices as one fleet: one that was drawn twice counts once, with its means.
+
+    The first draw's map and calibration stand for all.
     """
-    drawn = [device for e in evaluated for device in e.devices]
+    drawn = [device for e in examined for device in e.devices]
     places: dict[str, list[int]] = {}
     for place, device in enumerate(drawn):
         places.setdefault(device.name, []).append(place)
 
-    def mean(values: list[float]) -> list[float]:
-        return [float(np.mean([values[i] for i in found])) for found in places.values()]
+    def mean(values: Sequence[float]) -> tuple[float, ...]:
+        return tuple(float(np.mean([values[i] for i in found])) for found in places.values())
 
-    columns: dict[str, Any] = {c: mean([getattr(device, c) for device in drawn]) for c in SCORES}
-    devices = tuple(
-        replace(drawn[found[0]], **{c: columns[c][i] for c in SCORES})
-        for i, found in enumerate(places.values())
+    first = examined[0]
+    scored = {
+        name: {
+            metric: mean([v for e in examined for v in e.scored[name][metric]]) for metric in found
+        }
+        for name, found in first.scored.items()
+    }
+    judged = next(iter(scored["static"]))
+    return Examined(
+        devices=tuple(
+            _device(name, scored, judged, i, drawn[found[0]].prototype)
+            for i, (name, found) in enumerate(places.items())
+        ),
+        scored=scored,
+        chance=mean([c for e in examined for c in e.chance]),
+        seconds={n: float(np.mean([e.seconds[n] for e in examined])) for n in first.seconds},
+        calibration=first.calibration,
+        edit_spread=first.edit_spread,
+        prototype_map=first.prototype_map,
     )
-    rival_names = evaluated[0].rivals
-    return devices, {n: mean([v for e in evaluated for v in e.rivals[n]]) for n in rival_names}
 
 
 def made_by(run: Run) -> dict[str, object]:

@@ -14,16 +14,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from persona.evaluation import charts, figures
-from persona.evaluation.charts import Row
-from persona.evaluation.figures import Metric
+from persona.evaluation.charts import THIRD, Row
+from persona.evaluation.figures import Gains, Metric
 from persona.evaluation.results import (
+    LABELS,
     LOSS_POINTS,
+    OURS,
     DeviceResult,
     Estimate,
     ExportResult,
     Results,
     loses,
 )
+from persona.evaluation.results import Row as TableRow
 from persona.formats import schema
 from persona.formats.measurement import Measurement
 
@@ -38,6 +41,12 @@ CONSTANT = 0.1
 
 DEVICES_LISTED = 200
 
+ROLES: dict[str, charts.Role] = {
+    "static": "static",
+    "prototype_only": "other",
+    "edited": "edited",
+    "other_device_control": "control",
+}
 CURVES = {"backbone": "Static model", "adapter": "Adapter", "prototypes": "Group edits"}
 PHONES = ("android", "ios", "ipados")
 
@@ -66,6 +75,18 @@ def render_report(results: Results) -> str:
         comparison=_both(charts.comparison, rows, rivals, metric),
         comparison_finding=comparison_finding(rows + rivals),
         comparison_findings=comparison_findings(results, metric),
+        ways=ways(results),
+        metrics=list(results.table.rows["static"].metrics)[1:],
+        labels=LABELS,
+        conditions_chart=results.conditions
+        and _both(charts.comparison, condition_rows(results), [], Gains.of(metric)),
+        conditions_finding=conditions_finding(results, metric),
+        reliability=[
+            (LABELS[name], found.error, _both(charts.reliability, found, LABELS[name], wide=THIRD))
+            for name, found in results.calibration.items()
+            if name in ("static", "edited")
+        ],
+        calibration_finding=calibration_finding(results),
         gains=_both(charts.gains, results.devices, results.edited_minus_static, metric),
         gains_finding=gains_finding(results.devices, metric),
         loss_points=LOSS_POINTS,
@@ -126,7 +147,16 @@ def headline(results: Results, metric: Metric) -> str:
 def provisos(results: Results) -> list[str]:
     """What limits the headline."""
     count = len(results.devices)
-    found = ["One trained model: intervals say how much devices differ, not how much trainings do."]
+    found = []
+    if results.trainings == 1:
+        found.append(
+            "One trained model: intervals say how much devices differ, not how much trainings do."
+        )
+    else:
+        found.append(
+            f"{results.trainings} trainings of backbone and adapter: intervals cover how much "
+            "trainings differ and how much devices do."
+        )
     if 1 < count < FEW_DEVICES:
         found.append(
             f"{count} devices are few: an interval resampled from so few is narrower than it "
@@ -142,14 +172,57 @@ def provisos(results: Results) -> list[str]:
 
 def comparison_rows(results: Results) -> tuple[list[Row], list[Row]]:
     """The rows of the first chart: ours in the order of the method, rivals from best to worst."""
-    ours = [
-        Row("Static model", results.static, "static"),
-        Row("Prototype only", results.prototype_only),
-        Row("Edited", results.edited, "edited"),
-        Row("Another device’s edit", results.other_device_control, "control"),
-    ]
+    ours = [Row(LABELS[name], getattr(results, name), ROLES[name]) for name in OURS]
     ranked = sorted(results.rivals.items(), key=lambda item: -item[1].mean)
     return ours, [Row(name, estimate) for name, estimate in ranked]
+
+
+def ways(results: Results) -> list[tuple[str, TableRow]]:
+    """Every way to serve the devices with its figures: ours, then the rest from the best."""
+    rows = results.table.rows
+    rest = sorted((n for n in rows if n not in OURS), key=lambda n: -rows[n].score.mean)
+    return [(LABELS.get(name, name), rows[name]) for name in (*OURS, *rest)]
+
+
+def condition_rows(results: Results) -> list[Row]:
+    """Gain of the edit over the static model for unseen devices and under each condition."""
+    tables = {"Unseen devices": results.table, **results.conditions}
+    return [
+        Row(name, table.rows["edited"].gain, "edited" if table is results.table else "other")
+        for name, table in tables.items()
+    ]
+
+
+def conditions_finding(results: Results, metric: Metric) -> str:
+    """Where the edit is shown to hurt, and where it is not shown to help."""
+    tables = results.conditions
+    gains = {name: table.rows["edited"].gain for name, table in tables.items()}
+    hurt = [name for name, gain in gains.items() if gain.high < 0]
+    unclear = [name for name, gain in gains.items() if gain.low <= 0 <= gain.high]
+    if not hurt and not unclear:
+        return "The edit is better than the static model under every condition."
+    said = []
+    if hurt:
+        worst = min(hurt, key=lambda name: gains[name].mean)
+        said.append(
+            f"The edit is worse than the static model under {', '.join(hurt)}"
+            f" (at worst {metric.gain(gains[worst].mean)})."
+        )
+    if unclear:
+        said.append(f"No difference is shown under {', '.join(unclear)}.")
+    return " ".join(said)
+
+
+def calibration_finding(results: Results) -> str:
+    """What editing does to the confidence of the model."""
+    if not results.calibration:
+        return ""
+    static, edited = (results.calibration[name].error for name in ("static", "edited"))
+    verb = "raises" if edited > static else "lowers"
+    return (
+        f"Editing {verb} the expected calibration error from {figures.decimal(static, 3)} to "
+        f"{figures.decimal(edited, 3)} (ten bins of confidence, all queries of one training)."
+    )
 
 
 def comparison_finding(rows: Sequence[Row]) -> str:

@@ -5,12 +5,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import bootstrap
 
+from persona.evaluation.metrics import Calibration
 from persona.formats.measurement import Measurement
 
 RESULTS_FORMAT = "persona.results/1"
@@ -26,23 +27,78 @@ class Estimate:
     high: float
 
     @classmethod
-    def of(cls, values: ArrayLike) -> "Estimate":
-        """Mean over devices [D]; the percentile interval over resampled devices."""
-        data = np.asarray(values, np.float64)
-        mean = float(data.mean())
-        if len(data) < 2 or np.ptp(data) == 0:
+    def of(cls, *trainings: ArrayLike) -> "Estimate":
+        """Mean over devices [D], and the percentile interval over resampled devices.
+
+        With several trainings, one argument each, trainings are resampled first and devices within
+        them next, and every training weighs the same: the interval covers both.
+        """
+        data = [np.asarray(values, np.float64) for values in trainings]
+        mean = float(np.mean([values.mean() for values in data]))
+        every = np.concatenate(data)
+        if len(every) < 2 or np.ptp(every) == 0:
             return cls(mean, mean, mean)
-        interval = bootstrap(
-            (data,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=0
-        ).confidence_interval
-        return cls(mean, float(interval.low), float(interval.high))
+        if len(data) == 1:
+            interval = bootstrap(
+                (every,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=0
+            ).confidence_interval
+            return cls(mean, float(interval.low), float(interval.high))
+        rng = np.random.default_rng(0)
+        within = np.stack([v[rng.integers(len(v), size=(RESAMPLES, len(v)))].mean(1) for v in data])
+        drawn = rng.integers(len(data), size=(len(data), RESAMPLES))
+        means = within[drawn, rng.integers(RESAMPLES, size=drawn.shape)].mean(0)
+        low, high = np.percentile(means, (2.5, 97.5))
+        return cls(mean, float(low), float(high))
+
+
+OURS = ("static", "prototype_only", "edited", "other_device_control")
+"""The rows of every table that the method is judged by; all others are rivals and ablations."""
+
+LABELS = {
+    "static": "Static model",
+    "prototype_only": "Prototype only",
+    "edited": "Edited",
+    "other_device_control": "Another device’s edit",
+}
+
+Scored = dict[str, dict[str, tuple[float, ...]]]
+"""Way to serve devices -> metric -> each device's score."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to serve the devices.
+
+    score: in the task's own metric; metrics: in every one. gain: over the static model, paired.
+    ahead: of the edit over this way, paired. losers: share of devices that lose more than 5 points
+    to the static model. cost: time for a fleet over the static model's, both in PyTorch.
+    """
+
+    score: Estimate
+    metrics: dict[str, Estimate]
+    gain: Estimate
+    ahead: Estimate
+    losers: float
+    cost: float | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Ways to serve the same devices. chance: the share of devices that would lose by chance alone
+    under edits that change as much and help as often as they hurt.
+    """
+
+    rows: dict[str, Row]
+    chance: float
+    devices: int
 
 
 @dataclass(frozen=True)
 class DeviceResult:
     """One device that was never trained on: its scores, its prototype, and what its edit cost.
 
-    prototype: where its edit belongs. The costs are None where nothing was sent.
+    prototype: where its edit belongs. training: which of several. The costs are None where nothing
+    was sent.
     """
 
     name: str
@@ -51,13 +107,10 @@ class DeviceResult:
     edited: float
     other_device_control: float
     prototype: int
+    training: int = 0
     edit_bytes: int | None = None
     edit_to_active_ms: float | None = None
     round_trip_ms: float | None = None
-
-
-SCORES = ("static", "prototype_only", "edited", "other_device_control")
-"""The fields of `DeviceResult` that are scores."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +146,9 @@ class Results:
     """Everything that a report shows.
 
     metric: `accuracy`, or `ndcg@10` for ranking. rivals: name -> score on the same devices;
-    edited_minus_rivals: the paired difference.
+    edited_minus_rivals: the paired difference. trainings: of backbone and adapter; seeds are
+    theirs, or of the drawn devices where there is one. table: every way to serve the devices;
+    conditions: the same for other devices and spoilt ones.
     edit_spread: deviation of edits across devices, relative to their size; near 0 means that all
     devices get one constant edit. stages: seconds each.
     """
@@ -104,6 +159,7 @@ class Results:
     metric: str
     quick: bool
     seeds: tuple[int, ...]
+    trainings: int
     window: int
     queries: int
     static: Estimate
@@ -116,6 +172,9 @@ class Results:
     losers: float
     rivals: dict[str, Estimate]
     edited_minus_rivals: dict[str, Estimate]
+    table: Table
+    conditions: dict[str, Table]
+    calibration: dict[str, Calibration]
     edit_spread: float
     devices: tuple[DeviceResult, ...]
     prototype_map: PrototypeMap
@@ -144,20 +203,63 @@ def scores(
     devices: Sequence[DeviceResult], rivals: Mapping[str, Sequence[float]]
 ) -> dict[str, Any]:
     """The estimates of `Results` that follow from the devices and their scores under rivals."""
-    columns = {name: np.array([getattr(d, name) for d in devices]) for name in SCORES}
+    training = np.array([d.training for d in devices])
+
+    def estimate(values: NDArray[np.float64]) -> Estimate:
+        return Estimate.of(*(values[training == t] for t in np.unique(training)))
+
+    columns = {name: np.array([getattr(d, name) for d in devices]) for name in OURS}
+    served = {name: np.asarray(values, np.float64) for name, values in rivals.items()}
     gain = columns["edited"] - columns["static"]
     return {
-        **{name: Estimate.of(column) for name, column in columns.items()},
-        "edited_minus_static": Estimate.of(gain),
-        "edited_minus_other": Estimate.of(columns["edited"] - columns["other_device_control"]),
-        "prototype_minus_static": Estimate.of(columns["prototype_only"] - columns["static"]),
+        **{name: estimate(column) for name, column in columns.items()},
+        "edited_minus_static": estimate(gain),
+        "edited_minus_other": estimate(columns["edited"] - columns["other_device_control"]),
+        "prototype_minus_static": estimate(columns["prototype_only"] - columns["static"]),
         "losers": float(np.mean([loses(g) for g in gain])),
-        "rivals": {name: Estimate.of(values) for name, values in rivals.items()},
+        "rivals": {name: estimate(values) for name, values in served.items()},
         "edited_minus_rivals": {
-            name: Estimate.of(columns["edited"] - np.asarray(values))
-            for name, values in rivals.items()
+            name: estimate(columns["edited"] - values) for name, values in served.items()
         },
     }
+
+
+class ScoredFleet(Protocol):
+    """What a table is made of: one training's scores."""
+
+    @property
+    def scored(self) -> Scored: ...
+    @property
+    def chance(self) -> tuple[float, ...]: ...
+    @property
+    def seconds(self) -> dict[str, float]: ...
+
+
+def table(trainings: Sequence[ScoredFleet]) -> Table:
+    """Every way that all trainings tried, with intervals over trainings and devices."""
+    ways = [n for n in trainings[0].scored if all(n in t.scored for t in trainings)]
+    metrics = list(trainings[0].scored["static"])
+
+    def values(way: str, metric: str) -> list[NDArray[np.float64]]:
+        return [np.asarray(t.scored[way][metric]) for t in trainings]
+
+    judged = metrics[0]
+    static, edited = values("static", judged), values("edited", judged)
+    rows = {}
+    for way in ways:
+        own = values(way, judged)
+        gains = [o - s for o, s in zip(own, static, strict=True)]
+        costs = [t.seconds[way] / t.seconds["static"] for t in trainings if way in t.seconds]
+        rows[way] = Row(
+            score=Estimate.of(*own),
+            metrics={metric: Estimate.of(*values(way, metric)) for metric in metrics},
+            gain=Estimate.of(*gains),
+            ahead=Estimate.of(*(e - o for e, o in zip(edited, own, strict=True))),
+            losers=float(np.mean([np.mean([loses(g) for g in found]) for found in gains])),
+            cost=float(np.median(costs)) if costs else None,
+        )
+    chance = float(np.mean([np.mean(t.chance) for t in trainings]))
+    return Table(rows, chance, sum(len(s) for s in static))
 
 
 def summary(results: Results) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     z₀ = Enc(o)                                    window encoder
     h_l = GRU(z₀, h_{l−1}),  z_l = tanh(MLP_l(h_l))    cross-layer knowledge transfer
-    ΔW_l = clip(H_l(z_l), ±ε_l)                    one generator a slot
+    ΔW_l = clip(s · H_l(z_l), ±ε_l)                one generator a slot; s is the gate's
 
 (arXiv 2509.06552: encoding, cross-layer transfer and parameter editing.) A low-rank slot has
 ΔW_l = B_l·A_l(z_l): B_l is learned and shared by all devices, A_l is generated.
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from persona.formats.slots import SlotKind, SlotSpec
+from persona.method.gate import Familiarity, Strength
 from persona.method.slots import Edit, clip
 
 
@@ -100,6 +101,8 @@ class Adapter(nn.Module):
         *,
         cross_layer: bool,
         prior: PriorSeed | None,
+        strength: Strength | None,
+        familiarity: Familiarity | None,
         output_std: float,
     ) -> None:
         super().__init__()
@@ -108,6 +111,8 @@ class Adapter(nn.Module):
         self.transfer = CrossLayerTransfer(len(slots), latent, enabled=cross_layer)
         self.generators = nn.ModuleList(SlotGenerator(s, latent, output_std) for s in slots)
         self.prior = prior
+        self.strength = strength
+        self.familiarity = familiarity
 
     def codes(self, observations: Tensor) -> Tensor:
         """Latents z [D, L, latent] of observations [D, ...]."""
@@ -116,11 +121,26 @@ class Adapter(nn.Module):
 
     def forward(self, observations: Tensor) -> tuple[Edit, Tensor]:
         """Observations [D, ...] -> the whole edit from the base, tensors [D, ...], and latents."""
-        codes = self.codes(observations)
+        z0 = self.encoder(observations)
+        codes: Tensor = self.transfer(z0)
         raw: Edit = {}
         for index, (slot, generator) in enumerate(zip(self.slots, self.generators, strict=True)):
             for suffix, value in generator(codes[:, index]).items():
                 raw[f"{slot.name}.{suffix}"] = value
         if self.prior is not None:
             self.prior(observations, raw)
-        return clip(self.slots, raw), codes
+        scale = torch.ones(len(codes))
+        if self.strength is not None:
+            scale = scale * self.strength(z0)
+        if self.familiarity is not None:
+            scale = scale * self.familiarity(observations)
+        return clip(self.slots, scaled(self.slots, raw, scale)), codes
+
+
+def scaled(slots: tuple[SlotSpec, ...], edit: Edit, scale: Tensor) -> Edit:
+    """Edits [D, ...] times a number each [D]; of low-rank factors only a, so that b·a scales."""
+    shared = {f"{s.name}.b" for s in slots if s.kind is SlotKind.LOW_RANK}
+    return {
+        name: value if name in shared else value * scale.reshape(-1, *[1] * (value.dim() - 1))
+        for name, value in edit.items()
+    }

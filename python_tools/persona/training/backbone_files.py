@@ -27,5 +27,16 @@ def find_backbone(config: BackboneConfig, folder: Path | None) -> type[Backbone]
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            raise ConfigError(
+                f"backbone.file: {path} cannot be imported: {_said(error)}"
+            ) from error
     return backbones[config.name]
+
+
+def _said(error: Exception) -> str:
+    """The error with its kind, and the line where a file is not Python."""
+    place = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
+    return f"{type(error).__name__}{place}: {error}"

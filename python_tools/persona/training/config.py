@@ -4,22 +4,39 @@
 """
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 from persona.formats import schema
+from persona.formats.manifest import NAME
 
 
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the file and the field."""
 
 
-def _positive(config: object, *names: str) -> None:
+def _at_least(config: object, least: float, *names: str) -> None:
     for name in names:
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} must be 1 or more, got {getattr(config, name)}")
+        if getattr(config, name) < least:
+            raise ValueError(f"{name} must be {least:g} or more, got {getattr(config, name)}")
+
+
+def _positive(config: object, *names: str) -> None:
+    _at_least(config, 1, *names)
+
+
+def _above_zero(config: object, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) <= 0:
+            raise ValueError(f"{name} must be above 0, got {getattr(config, name)}")
+
+
+def _share(config: object, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(config, name) < 1:
+            raise ValueError(f"{name} must be 0 or more and below 1, got {getattr(config, name)}")
 
 
 @dataclass(frozen=True)
@@ -65,6 +82,8 @@ class BackboneConfig:
 
     def __post_init__(self) -> None:
         _positive(self, "batch", "checks")
+        _at_least(self, 0, "steps", "weight_decay")
+        _above_zero(self, "learning_rate")
 
 
 @dataclass(frozen=True)
@@ -72,7 +91,10 @@ class AdapterConfig:
     """devices, validation_devices: how many to train on and to choose the checkpoint with.
 
     batch: devices a step. output_std: of the generators' first weights.
-    cross_layer, prior_seed: parts of the method that can be switched off.
+    cross_layer, prior_seed, strength: parts of the method that can be switched off.
+    hardening: streams, by name, that a share of further training devices go through, so that
+    the adapter learns when to hold back. familiarity: quantile of validation devices beyond which
+    a window is strange and gets no edit; 1 switches that off.
     min_window, max_window: samples or items that a device may observe.
     """
 
@@ -89,6 +111,10 @@ class AdapterConfig:
     checks: int = 10
     cross_layer: bool = True
     prior_seed: bool = True
+    strength: bool = True
+    hardening: tuple[str, ...] = ()
+    hardening_share: float = 0.25
+    familiarity: float = 1.0
     min_window: int = 3
     max_window: int = 1000
 
@@ -107,6 +133,11 @@ class AdapterConfig:
             raise ValueError(
                 "batch and devices must be 2 or more: codes are normalised over devices"
             )
+        _above_zero(self, "learning_rate", "output_std", "familiarity")
+        _at_least(self, 0, "weight_decay")
+        _share(self, "dropout", "hardening_share")
+        if self.familiarity > 1:
+            raise ValueError(f"familiarity must be 1 or less, got {self.familiarity}")
         if self.max_window < self.min_window:
             raise ValueError("max_window must be min_window or more")
 
@@ -117,6 +148,8 @@ class PrototypeConfig:
 
     rule_steps, rule_batch, rule_learning_rate, rule_weight_decay: of the rule by which a device
     chooses one itself.
+    joint_steps, joint_batch, joint_learning_rate: of refining bank, rule and adapter together;
+    0 steps switch it off.
     """
 
     count: int = 8
@@ -127,21 +160,78 @@ class PrototypeConfig:
     rule_batch: int = 256
     rule_learning_rate: float = 2e-3
     rule_weight_decay: float = 1e-1
+    joint_steps: int = 0
+    joint_batch: int = 64
+    joint_learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
-        _positive(self, "count", "steps", "batch", "rule_steps", "rule_batch")
+        _positive(self, "count", "steps", "batch", "rule_steps", "rule_batch", "joint_batch")
+        _at_least(self, 0, "joint_steps")
+        _above_zero(self, "learning_rate", "rule_learning_rate", "joint_learning_rate")
+        _at_least(self, 0, "rule_weight_decay")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Other test devices for the same trained system: data settings in place of the run's own."""
+
+    name: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What `persona evaluate` does with a configuration.
+
+    trainings: of backbone and adapter, seeds counting up from the run's. devices: unseen ones for
+    each. vary: data settings of which each value gets its own trainings, such as folds.
+    conditions: further test devices. streams: windows and samples gone wrong, by name.
+    ablations: parts of the method to switch off, by name.
+    larger: settings of a static backbone with more capacity, a rival.
+    """
+
+    trainings: int = 5
+    devices: int = 200
+    vary: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    conditions: tuple[Condition, ...] = ()
+    streams: tuple[str, ...] = ()
+    ablations: tuple[str, ...] = ()
+    larger: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _positive(self, "trainings")
+        if self.devices < 2:
+            raise ValueError(f"devices must be 2 or more, got {self.devices}")
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides a run."""
+    """Everything that decides a run, and how it is evaluated."""
 
     name: str
     data: DataConfig
     backbone: BackboneConfig
     adapter: AdapterConfig = AdapterConfig()
     prototypes: PrototypeConfig = PrototypeConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise ValueError(
+                f"name must be letters, digits, '_', '.' and '-', as bundles carry it; "
+                f"got {self.name!r}"
+            )
+        _at_least(self, 0, "seed")
+        if self.prototypes.count > self.adapter.devices:
+            raise ValueError(
+                f"prototypes.count is {self.prototypes.count}, more than the "
+                f"{self.adapter.devices} devices of adapter.devices: each group needs one"
+            )
+
+    def with_data(self, settings: dict[str, Any]) -> "RunConfig":
+        """The same with other settings of the data set."""
+        return replace(self, data=replace(self.data, settings=settings))
 
 
 def preset_names() -> tuple[str, ...]:

@@ -35,12 +35,14 @@ class DeviceTensors:
     observations: pooled vectors [D, width], or item ids [D, max_count] with the newest last.
     vectors: what the device-side choice of a prototype takes, [D, width].
     hidden: what the edited part of the model takes, tensors [D, q, ...]. targets: [D, q].
+    absent: where a row of candidates is only padded, bool [D, q, candidates]; None where none is.
     """
 
     observations: Tensor
     vectors: Tensor
     hidden: tuple[Tensor, ...]
     targets: Tensor
+    absent: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -52,7 +54,27 @@ class DeviceTensors:
             self.vectors[index],
             tuple(h[index] for h in self.hidden),
             self.targets[index],
+            None if self.absent is None else self.absent[index],
         )
+
+
+def together(*parts: DeviceTensors) -> DeviceTensors:
+    """Devices of several parts as one; none with absent candidates."""
+    assert all(part.absent is None for part in parts)
+    return DeviceTensors(
+        torch.cat([p.observations for p in parts]),
+        torch.cat([p.vectors for p in parts]),
+        tuple(torch.cat(columns) for columns in zip(*(p.hidden for p in parts), strict=True)),
+        torch.cat([p.targets for p in parts]),
+    )
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Devices as they are and as tensors, in the same order."""
+
+    devices: tuple[Device, ...]
+    tensors: DeviceTensors
 
 
 def edited_part(backbone: Backbone, slots: tuple[SlotSpec, ...]) -> tuple[nn.Module, bool]:
@@ -127,7 +149,16 @@ def to_tensors(
         vectors=torch.from_numpy(np.stack([observation_vector(spec, o) for o in observations])),
         hidden=_trunk(backbone, queries) if head_only else queries,
         targets=torch.from_numpy(np.stack([device.targets for device in devices])),
+        absent=_absent(backbone, queries),
     )
+
+
+def _absent(backbone: Backbone, queries: tuple[Tensor, ...]) -> Tensor | None:
+    """Rankers take (history, candidates), and a candidate 0 is no item."""
+    if backbone.task != "ranking":
+        return None
+    padded = queries[1] == 0
+    return padded if bool(padded.any()) else None
 
 
 def _trunk(backbone: Backbone, queries: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -147,5 +178,7 @@ def losses(
 ) -> Tensor:
     """Cross-entropy of each device [D] under its own change."""
     output = edited_forward(module, slots, change, devices.hidden)
+    if devices.absent is not None:
+        output = output.masked_fill(devices.absent, -torch.inf)
     each = F.cross_entropy(output.flatten(0, 1), devices.targets.flatten(), reduction="none")
     return each.unflatten(0, devices.targets.shape).mean(1)

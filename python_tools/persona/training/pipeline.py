@@ -1,7 +1,8 @@
 """All stages in a row: data and a configuration become a trained run."""
 
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +11,24 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from persona.backbones import Backbone
-from persona.data import DataError, Dataset, datasets
+from persona.data import DataError, Dataset, Device, datasets
+from persona.data.streams import streams
 from persona.formats.observation import ItemsSpec, ObservationSpec, PooledSpec
 from persona.formats.slots import SlotKind, SlotSpec
 from persona.method.adapter import Adapter, PriorSeed
 from persona.method.encoders import ItemsEncoder, PooledEncoder
+from persona.method.gate import Familiarity, Strength
 from persona.method.prototypes import PrototypeBank
 from persona.method.slots import applied, make_slot
+from persona.training.backbone_checks import check_backbone
 from persona.training.backbone_files import find_backbone
 from persona.training.config import AdapterConfig, ConfigError, RunConfig
-from persona.training.devices import edited_part, to_tensors
+from persona.training.devices import DeviceTensors, Fleet, edited_part, to_tensors, together
 from persona.training.stages import (
     Curve,
     DeviceRule,
     Progress,
+    refine_jointly,
     train_adapter,
     train_backbone,
     train_device_rule,
@@ -65,7 +70,17 @@ def open_dataset(config: RunConfig, root: Path | None) -> Dataset:
     try:
         return kind(root, **config.data.settings)
     except TypeError as error:
-        raise DataError(f"settings of data set {config.data.name!r}: {error}") from None
+        raise DataError(
+            f"settings of data set {config.data.name!r}: {error}; it takes "
+            f"{', '.join(setting_names(kind))}"
+        ) from None
+
+
+def setting_names(kind: type[Dataset]) -> list[str]:
+    """What may stand in `[data] settings` for a data set, scenario included."""
+    named = [n for n in inspect.signature(kind).parameters if n not in ("root", "scenario")]
+    scenario = kind.scenario_settings
+    return [*named, *(field.name for field in fields(scenario))] if scenario else named
 
 
 def build_backbone(
@@ -75,8 +90,11 @@ def build_backbone(
     kind = find_backbone(config.backbone, folder)
     try:
         return kind(**{**data_settings, **config.backbone.settings})
-    except TypeError as error:
-        raise ConfigError(f"settings of backbone {config.backbone.name!r}: {error}") from None
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise ConfigError(
+            f"settings of backbone {config.backbone.name!r}: {error}; it takes "
+            f"{', '.join(inspect.signature(kind).parameters)}"
+        ) from None
 
 
 def load_weights(backbone: Backbone, config: RunConfig, folder: Path | None) -> None:
@@ -139,6 +157,10 @@ def build_adapter(
         config.latent,
         cross_layer=config.cross_layer,
         prior=_prior_seed(backbone, slots[-1], spec) if config.prior_seed else None,
+        strength=Strength(config.latent) if config.strength else None,
+        familiarity=Familiarity(spec.width)
+        if config.familiarity < 1 and isinstance(spec, PooledSpec)
+        else None,
         output_std=config.output_std,
     )
 
@@ -166,68 +188,137 @@ def _reaches_logits(backbone: Backbone, slot: SlotSpec, suffix: str) -> bool:
     return torch.allclose(moved, change[name].expand_as(moved), atol=1e-4)
 
 
+@dataclass(frozen=True)
+class Observed:
+    """The devices that editing is trained on, and those that every choice is made on.
+
+    hardened, held_hardened: a share of either, once through each stream of the configuration.
+    """
+
+    train: DeviceTensors
+    validation: Fleet
+    hardened: tuple[DeviceTensors, ...]
+    held_hardened: tuple[DeviceTensors, ...]
+
+
+def observe_devices(
+    config: RunConfig,
+    data: Dataset,
+    backbone: Backbone,
+    slots: tuple[SlotSpec, ...],
+    spec: ObservationSpec,
+    progress: StageProgress,
+) -> Observed:
+    """Draw training and validation devices and compute what the adapter needs of them."""
+    observing = progress("observing training devices")
+    a, seed = config.adapter, DEVICE_SEED + config.seed
+
+    def spoilt(devices: list[Device]) -> tuple[DeviceTensors, ...]:
+        some = devices[: round(len(devices) * a.hardening_share)]
+        return tuple(
+            to_tensors(
+                backbone, slots, spec, streams[name]().spoil(some, np.random.default_rng([seed, i]))
+            )
+            for i, name in enumerate(a.hardening)
+        )
+
+    found = data.devices("adapter", a.devices, seed)
+    train, hardened = to_tensors(backbone, slots, spec, found), spoilt(found)
+    del found
+    observing(1, 2)
+    held = data.devices("validation", a.validation_devices, seed)
+    validation = Fleet(tuple(held), to_tensors(backbone, slots, spec, held))
+    held_hardened = spoilt(held)
+    observing(2, 2)
+    return Observed(train, validation, hardened, held_hardened)
+
+
+@dataclass(frozen=True)
+class Editing:
+    """What is trained on a frozen backbone: adapter, bank and the device's rule."""
+
+    adapter: Adapter
+    bank: PrototypeBank
+    rule: DeviceRule
+    curves: dict[str, Curve]
+
+
+def train_editing(
+    config: RunConfig,
+    backbone: Backbone,
+    slots: tuple[SlotSpec, ...],
+    spec: ObservationSpec,
+    observed: Observed,
+    progress: StageProgress,
+) -> Editing:
+    """Every stage after the backbone's."""
+    a, train, validation = config.adapter, observed.train, observed.validation.tensors
+    module, _ = edited_part(backbone, slots)
+    adapter = build_adapter(backbone, slots, spec, a)
+    if isinstance(adapter.encoder, PooledEncoder):
+        adapter.encoder.calibrate(train.vectors)
+    curves = {
+        "adapter": train_adapter(
+            adapter,
+            module,
+            together(train, *observed.hardened),
+            together(validation, *observed.held_hardened),
+            a,
+            config.seed,
+            progress("training the adapter"),
+        )
+    }
+    bank = PrototypeBank(slots, config.prototypes.count, len(slots) * a.latent)
+    stage = (module, train, validation, config.prototypes, config.seed)
+    curves["prototypes"] = train_prototypes(bank, adapter, *stage, progress("fitting prototypes"))
+    rule = train_device_rule(bank, *stage, progress("fitting the device's rule"))
+    if config.prototypes.joint_steps:
+        rule, curves["joint refinement"] = refine_jointly(
+            adapter, bank, rule, *stage, progress("refining all together")
+        )
+    bank.round_to_half()
+    if adapter.familiarity is not None:
+        adapter.familiarity.calibrate(train.vectors, validation.vectors, a.familiarity)
+    return Editing(adapter, bank, rule, curves)
+
+
+def check_windows(config: AdapterConfig, data: Dataset) -> None:
+    """Raises ConfigError where a device's window is shorter than the adapter asks for."""
+    (device,) = data.devices("validation", 1, DEVICE_SEED)
+    length = len(device.window[0])
+    if length < config.min_window:
+        raise ConfigError(
+            f"adapter.min_window is {config.min_window}, but device {device.name} has a window of "
+            f"{length}: lower min_window, or give longer windows in the data's settings"
+        )
+
+
 def train(
     config: RunConfig, data: Dataset, folder: Path | None, progress: StageProgress
 ) -> Trained:
     """Run every stage. `folder`: where a user's backbone file is looked for."""
     torch.manual_seed(config.seed)
-    backbone = build_backbone(config, data.backbone_settings(), folder)
+    settings = data.backbone_settings()
+    backbone = build_backbone(config, settings, folder)
+    check_backbone(backbone, settings)
+    check_windows(config.adapter, data)
     load_weights(backbone, config, folder)
     slots = build_slots(backbone, config)
-    curves = {
-        "backbone": train_backbone(
-            backbone, data, config.backbone, config.seed, progress("training the static backbone")
-        )
-    }
+    curve = train_backbone(
+        backbone, data, config.backbone, config.seed, progress("training the static backbone")
+    )
     spec = build_observation(backbone, data, config)
-
-    observing = progress("observing training devices")
-    seed = DEVICE_SEED + config.seed
-    a = config.adapter
-    train_devices = to_tensors(backbone, slots, spec, data.devices("adapter", a.devices, seed))
-    observing(1, 2)
-    validation = to_tensors(
-        backbone, slots, spec, data.devices("validation", a.validation_devices, seed)
-    )
-    observing(2, 2)
-
-    module, _ = edited_part(backbone, slots)
-    adapter = build_adapter(backbone, slots, spec, a)
-    if isinstance(adapter.encoder, PooledEncoder):
-        adapter.encoder.calibrate(train_devices.vectors)
-    curves["adapter"] = train_adapter(
-        adapter, module, train_devices, validation, a, config.seed, progress("training the adapter")
-    )
-    bank = PrototypeBank(slots, config.prototypes.count, len(slots) * a.latent)
-    curves["prototypes"] = train_prototypes(
-        bank,
-        adapter,
-        module,
-        train_devices,
-        validation,
-        config.prototypes,
-        config.seed,
-        progress("fitting prototypes"),
-    )
-    bank.round_to_half()
-    rule = train_device_rule(
-        bank,
-        module,
-        train_devices,
-        validation,
-        config.prototypes,
-        config.seed,
-        progress("fitting the device's rule"),
-    )
+    observed = observe_devices(config, data, backbone, slots, spec, progress)
+    editing = train_editing(config, backbone, slots, spec, observed, progress)
     return Trained(
         config,
         backbone,
         slots,
         spec,
-        adapter,
-        bank,
-        rule,
-        curves,
+        editing.adapter,
+        editing.bank,
+        editing.rule,
+        {"backbone": curve, **editing.curves},
         data.fingerprint(),
         data.summary(),
     )

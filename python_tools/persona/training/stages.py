@@ -7,7 +7,7 @@ edits → the device-side choice among them.
 import copy
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from persona.data import Dataset
 from persona.method.adapter import Adapter
 from persona.method.encoders import CLAMP
 from persona.method.prototypes import PrototypeBank
+from persona.method.slots import compose
 from persona.training.config import AdapterConfig, BackboneConfig, PrototypeConfig
 from persona.training.devices import DeviceTensors, losses
 
@@ -54,7 +55,7 @@ class Schedule:
         return cls(config.steps, config.learning_rate, config.weight_decay, config.checks)
 
 
-def _minimise(
+def minimise(
     module: nn.Module,
     loss: Callable[[], Tensor],
     check: Callable[[], float],
@@ -127,7 +128,7 @@ def train_backbone(
         )
         return total / len(held_targets)
 
-    curve = _minimise(
+    curve = minimise(
         backbone,
         loss,
         check,
@@ -144,7 +145,7 @@ def _tensors(
     return tuple(torch.from_numpy(x) for x in inputs), torch.from_numpy(targets)
 
 
-def _batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+def index_batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Endless batches of indices, each index once an epoch."""
     size = min(size, count)
     while True:
@@ -162,7 +163,7 @@ def train_adapter(
     progress: Progress,
 ) -> Curve:
     """Train every parameter of the adapter through the frozen model's loss on edited devices."""
-    batches = _batches(len(train), config.batch, torch.Generator().manual_seed(seed))
+    batches = index_batches(len(train), config.batch, torch.Generator().manual_seed(seed))
 
     def loss() -> Tensor:
         devices = train.subset(next(batches))
@@ -173,7 +174,7 @@ def train_adapter(
         edit, _ = adapter(validation.observations)
         return float(losses(module, adapter.slots, edit, validation).mean())
 
-    return _minimise(
+    return minimise(
         adapter,
         loss,
         check,
@@ -202,7 +203,7 @@ def train_prototypes(
     for index in members.unique().tolist():
         mine = members == index
         bank.set_group(index, {name: value[mine].mean(0) for name, value in edit.items()})
-    batches = _batches(len(train), config.batch, torch.Generator().manual_seed(seed))
+    batches = index_batches(len(train), config.batch, torch.Generator().manual_seed(seed))
 
     def loss() -> Tensor:
         index = next(batches)
@@ -213,7 +214,7 @@ def train_prototypes(
         change = bank.chosen(bank.assign(own))
         return float(losses(module, bank.slots, change, validation).mean())
 
-    return _minimise(
+    return minimise(
         bank,
         loss,
         check,
@@ -234,10 +235,35 @@ class DeviceRule:
     weight: Tensor
     bias: Tensor
 
+    def standard(self, vectors: Tensor) -> Tensor:
+        """Vectors [D, width] standardised on the training devices and clamped."""
+        return ((vectors - self.mean) / self.deviation).clamp(-CLAMP, CLAMP)
+
     def assign(self, vectors: Tensor) -> Tensor:
         """Vectors [D, width] -> prototypes [D]."""
-        standard = ((vectors - self.mean) / self.deviation).clamp(-CLAMP, CLAMP)
-        return (standard @ self.weight.T + self.bias).argmax(1)
+        return (self.standard(vectors) @ self.weight.T + self.bias).argmax(1)
+
+    def linear(self) -> nn.Linear:
+        """The map as a module that can be trained."""
+        count, width = self.weight.shape
+        module = nn.Linear(width, count)
+        with torch.no_grad():
+            module.weight.copy_(self.weight)
+            module.bias.copy_(self.bias)
+        return module
+
+    def with_map(self, linear: nn.Linear) -> "DeviceRule":
+        """The same statistics with a trained map."""
+        return replace(self, weight=linear.weight.detach(), bias=linear.bias.detach())
+
+
+def _costs(bank: PrototypeBank, module: nn.Module, devices: DeviceTensors) -> Tensor:
+    """Loss of each device under each prototype [D, K]."""
+    columns = [
+        losses(module, bank.slots, bank.chosen(torch.full((len(devices),), k)), devices)
+        for k in range(bank.count)
+    ]
+    return torch.stack(columns, 1)
 
 
 def train_device_rule(
@@ -250,25 +276,16 @@ def train_device_rule(
     progress: Progress,
 ) -> DeviceRule:
     """Fit the linear map to the expected loss of the prototypes it chooses."""
-    mean = train.vectors.mean(0)
+    width = train.vectors.shape[1]
     deviation = train.vectors.std(0).clamp_min(1e-4)
-    linear = nn.Linear(train.vectors.shape[1], bank.count)
-    nn.init.zeros_(linear.weight)
-    nn.init.zeros_(linear.bias)
-
-    def table(devices: DeviceTensors) -> tuple[Tensor, Tensor]:
-        """Standardised vectors [D, width], and the loss under each prototype [D, K]."""
-        standard = ((devices.vectors - mean) / deviation).clamp(-CLAMP, CLAMP)
-        columns = [
-            losses(module, bank.slots, bank.chosen(torch.full((len(devices),), k)), devices)
-            for k in range(bank.count)
-        ]
-        return standard, torch.stack(columns, 1)
-
+    start = DeviceRule(
+        train.vectors.mean(0), deviation, torch.zeros(bank.count, width), torch.zeros(bank.count)
+    )
+    linear = start.linear()
     with torch.no_grad():
-        vectors, costs = table(train)
-        held_vectors, held_costs = table(validation)
-    batches = _batches(len(train), config.rule_batch, torch.Generator().manual_seed(seed))
+        costs, held_costs = (_costs(bank, module, devices) for devices in (train, validation))
+    vectors, held_vectors = (start.standard(d.vectors) for d in (train, validation))
+    batches = index_batches(len(train), config.rule_batch, torch.Generator().manual_seed(seed))
 
     def loss() -> Tensor:
         index = next(batches)
@@ -278,11 +295,57 @@ def train_device_rule(
         chosen = linear(held_vectors).argmax(1)
         return float(held_costs.gather(1, chosen[:, None]).mean())
 
-    _minimise(
+    minimise(
         linear,
         loss,
         check,
         Schedule(config.rule_steps, config.rule_learning_rate, config.rule_weight_decay, 15),
         progress,
     )
-    return DeviceRule(mean, deviation, linear.weight.detach(), linear.bias.detach())
+    return start.with_map(linear)
+
+
+def refine_jointly(
+    adapter: Adapter,
+    bank: PrototypeBank,
+    rule: DeviceRule,
+    module: nn.Module,
+    train: DeviceTensors,
+    validation: DeviceTensors,
+    config: PrototypeConfig,
+    seed: int,
+    progress: Progress,
+) -> tuple[DeviceRule, Curve]:
+    """Refine group edits, the device's choice among them and individual edits together.
+
+        L(P_k* + ΔW(z | k*)) + Σ_k softmax_k(rule(o)) · L(P_k)
+
+    The second term teaches each prototype on the devices that would choose it, and the rule which
+    one to choose, so that both serve a device without a cloud. Returns the refined rule.
+    """
+    linear = rule.linear()
+    whole = nn.ModuleList([adapter, bank, linear])
+    batches = index_batches(len(train), config.joint_batch, torch.Generator().manual_seed(seed))
+    vectors, held_vectors = (rule.standard(d.vectors) for d in (train, validation))
+
+    def individual(devices: DeviceTensors) -> Tensor:
+        edit, _ = adapter(devices.observations)
+        with torch.no_grad():
+            assignment = bank.assign(edit)
+        change = compose(bank.slots, bank.chosen(assignment), bank.relative(edit, assignment))
+        return losses(module, bank.slots, change, devices)
+
+    def loss() -> Tensor:
+        index = next(batches)
+        devices = train.subset(index)
+        choice = linear(vectors[index]).softmax(1)
+        return individual(devices).mean() + (choice * _costs(bank, module, devices)).sum(1).mean()
+
+    def check() -> float:
+        chosen = bank.chosen(linear(held_vectors).argmax(1))
+        grouped = losses(module, bank.slots, chosen, validation)
+        return float(individual(validation).mean() + grouped.mean())
+
+    schedule = Schedule(config.joint_steps, config.joint_learning_rate, weight_decay=0.0, checks=6)
+    curve = minimise(whole, loss, check, schedule, progress)
+    return rule.with_map(linear), curve

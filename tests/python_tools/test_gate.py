@@ -1,0 +1,115 @@
+"""The gate: strange windows get no edit, and the statistics are those of the literature."""
+
+import numpy as np
+import pytest
+import torch
+
+from persona.formats.slots import SlotKind, SlotSpec
+from persona.method.adapter import Adapter, scaled
+from persona.method.encoders import PooledEncoder
+from persona.method.gate import EXPLAINED, Familiarity, Strength
+
+WIDTH, LATENT = 12, 4
+DENSE = SlotSpec("head.0", SlotKind.DENSE, 3, 5, 0, True, 0.5, 3.0)
+LOW_RANK = SlotSpec("head.2", SlotKind.LOW_RANK, 3, 5, 2, False, 0.5, 0.0)
+
+
+@pytest.fixture
+def observations() -> torch.Tensor:
+    """Three directions of variation in twelve dimensions, and a little noise."""
+    generator = torch.Generator().manual_seed(3)
+    inside = torch.randn(500, 3, generator=generator) @ torch.randn(3, WIDTH, generator=generator)
+    return inside + 0.05 * torch.randn(500, WIDTH, generator=generator) + 2
+
+
+@pytest.fixture
+def familiarity(observations: torch.Tensor) -> Familiarity:
+    found = Familiarity(WIDTH)
+    found.calibrate(observations[:400], observations[400:], 0.95)
+    return found
+
+
+def test_everything_is_familiar_before_calibration():
+    assert Familiarity(WIDTH)(torch.full((2, WIDTH), 1e6)).tolist() == [1, 1]
+
+
+def test_statistics_are_hotellings_and_the_residual_worked_out_with_numpy(
+    familiarity, observations
+):
+    train, held = observations[:400].double().numpy(), observations[400:].double().numpy()
+    mean, deviation = train.mean(0), train.std(0, ddof=1)
+    standard = np.clip((train - mean) / deviation, -6, 6)
+    values, vectors = np.linalg.eigh(standard.T @ standard / len(standard))
+    values, vectors = values[::-1], vectors[:, ::-1]
+    kept = int((np.cumsum(values) / values.sum() < EXPLAINED).sum()) + 1
+    own = np.clip((held - mean) / deviation, -6, 6)
+    inside = own @ vectors[:, :kept]
+    within = (inside**2 / values[:kept]).sum(1)
+    beside = ((own - inside @ vectors[:, :kept].T) ** 2).sum(1)
+    expected = np.maximum(within / np.quantile(within, 0.95), beside / np.quantile(beside, 0.95))
+    found = familiarity.strangeness(observations[400:]).numpy()
+    np.testing.assert_allclose(found, expected, rtol=2e-3)
+
+
+def test_about_the_quantile_of_familiar_devices_passes(familiarity, observations):
+    assert familiarity(observations[400:]).mean().item() == pytest.approx(0.93, abs=0.04)
+
+
+def test_what_leaves_the_subspace_is_strange_although_each_value_is_ordinary(
+    familiarity, observations
+):
+    shuffled = torch.stack(
+        [
+            column[torch.randperm(500, generator=torch.Generator().manual_seed(i))]
+            for i, column in enumerate(observations.T)
+        ],
+        1,
+    )
+    assert familiarity(shuffled).mean() < 0.05
+
+
+def test_strength_begins_near_one_and_stays_between_zero_and_one():
+    strength = Strength(LATENT)
+    assert (strength(torch.randn(9, LATENT)) > 0.9).all()
+    with torch.no_grad():
+        for parameter in strength.parameters():
+            parameter.mul_(50)
+    found = strength(torch.randn(99, LATENT))
+    assert ((found >= 0) & (found <= 1)).all()
+
+
+def test_scaling_scales_the_product_of_low_rank_factors_once():
+    edit = {
+        "head.0.weight": torch.ones(2, 3, 5),
+        "head.0.bias": torch.ones(2, 3),
+        "head.2.a": torch.randn(2, 2, 5),
+        "head.2.b": torch.randn(2, 3, 2),
+    }
+    half = scaled((DENSE, LOW_RANK), edit, torch.tensor([0.5, 0.0]))
+    assert half["head.0.weight"][0].unique().tolist() == [0.5]
+    assert not half["head.0.bias"][1].any()
+    product = half["head.2.b"] @ half["head.2.a"]
+    torch.testing.assert_close(product[0], 0.5 * edit["head.2.b"][0] @ edit["head.2.a"][0])
+    assert not product[1].any()
+
+
+def test_a_strange_device_gets_no_edit_and_its_neighbours_keep_theirs(familiarity, observations):
+    torch.manual_seed(0)
+    adapter = Adapter(
+        (DENSE,),
+        PooledEncoder(WIDTH, LATENT, 8, 0.0),
+        LATENT,
+        cross_layer=True,
+        prior=None,
+        strength=None,
+        familiarity=familiarity,
+        output_std=0.1,
+    ).eval()
+    familiar = observations[:400][familiarity(observations[:400]) > 0][:2]
+    strange = torch.full((1, WIDTH), 500.0) * torch.tensor([1.0, -1.0] * 6)
+    with torch.no_grad():
+        alone, _ = adapter(familiar)
+        together, _ = adapter(torch.cat([familiar, strange]))
+    assert not together["head.0.weight"][2].any()
+    torch.testing.assert_close(together["head.0.weight"][:2], alone["head.0.weight"])
+    assert alone["head.0.weight"].abs().sum() > 0
