@@ -431,8 +431,8 @@ def test_every_chart_but_a_legend_has_named_axes():
         ("First principal component (across) and second (up), same scale",),
         ("Held-out loss, nats", "Training steps"),
         ("Right, share of queries", "Confidence"),
-            ("Gain in accuracy, points",),
-            ("Time of one call, µs",),
+        ("Gain in accuracy, points",),
+        ("Time of one call, µs",),
         (),
     }
 

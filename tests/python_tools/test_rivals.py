@@ -8,19 +8,21 @@ import torch
 
 from persona.baselines import rivals
 from persona.baselines.base import Setting
-from persona.evaluation.protocol import make_setting, score_rivals
+from persona.evaluation.metrics import accuracy
+from persona.evaluation.protocol import make_setting
 from persona.formats.observation import ItemsSpec
 from persona.method.slots import applied
+from persona.training.devices import Fleet
 
 
 @pytest.fixture(scope="module")
-def setting(run, data, unseen) -> Setting:
-    return make_setting(run, data, unseen)
+def setting(run, data) -> Setting:
+    return make_setting(run, data)
 
 
 @pytest.fixture(scope="module")
-def devices(data):
-    return data.devices("test", 12, 5)
+def fleet(setting, data) -> Fleet:
+    return setting.fleet(data.devices("test", 12, 5))
 
 
 def accuracy_of(run, device, change) -> float:
@@ -29,45 +31,41 @@ def accuracy_of(run, device, change) -> float:
     return float((logits.argmax(1) == device.targets).mean())
 
 
-def scores(name: str, setting: Setting) -> list[float]:
-    return rivals[name]().scores(setting).tolist()
+def scores(name: str, setting: Setting, fleet: Fleet) -> list[float]:
+    rival = rivals[name]()
+    rival.fit(setting)
+    return accuracy(rival.outputs(setting, fleet), fleet.tensors.targets).tolist()
 
 
-def test_a_change_of_zeros_is_the_static_model(run, setting, devices):
-    found = setting.score(setting.nothing()).tolist()
-    images = [torch.from_numpy(d.queries[0]) for d in devices]
+def test_a_change_of_zeros_is_the_static_model(run, setting, fleet):
+    found = setting.static_outputs(fleet.tensors)
     with torch.no_grad():
-        expected = [
-            float((run.backbone(x).argmax(1).numpy() == d.targets).mean())
-            for x, d in zip(images, devices, strict=True)
-        ]
-    assert found == pytest.approx(expected, abs=1e-6)
+        expected = [run.backbone(torch.from_numpy(d.queries[0])) for d in fleet.devices]
+    assert torch.allclose(found, torch.stack(expected), atol=1e-4)
 
 
-def test_the_constant_edit_is_the_mean_edit_of_the_training_devices(run, setting, devices):
+def test_the_constant_edit_is_the_mean_edit_of_the_training_devices(run, setting, fleet):
     with torch.no_grad():
         edits = [run.adapter(o[None])[0] for o in setting.train.observations]
     mean = {
         name: torch.from_numpy(np.mean([e[name][0].double().numpy() for e in edits], 0)).float()
         for name in edits[0]
     }
-    expected = [accuracy_of(run, device, mean) for device in devices]
-    assert scores("constant-edit", setting) == pytest.approx(expected, abs=1e-6)
+    expected = [accuracy_of(run, device, mean) for device in fleet.devices]
+    assert scores("constant-edit", setting, fleet) == pytest.approx(expected, abs=1e-6)
 
 
-def test_nearest_centre_gives_the_group_edit_whose_centre_is_nearest(
-    far_apart, data, unseen, devices
-):
-    run, setting = far_apart, make_setting(far_apart, data, unseen)
+def test_nearest_centre_gives_the_group_edit_whose_centre_is_nearest(far_apart, data, fleet):
+    run, setting = far_apart, make_setting(far_apart, data)
     with torch.no_grad():
-        codes = run.adapter.codes(setting.test.observations).flatten(1).numpy()
+        codes = run.adapter.codes(fleet.tensors.observations).flatten(1).numpy()
     groups, centres = run.bank.edits(), run.bank.centres.numpy()
     expected = []
-    for device, code in zip(devices, codes, strict=True):
+    for device, code in zip(fleet.devices, codes, strict=True):
         nearest = int(np.linalg.norm(centres - code, axis=1).argmin())
         change = {name: value[nearest].detach() for name, value in groups.items()}
         expected.append(accuracy_of(run, device, change))
-    assert scores("nearest-centre", setting) == pytest.approx(expected, abs=1e-6)
+    assert scores("nearest-centre", setting, fleet) == pytest.approx(expected, abs=1e-6)
 
 
 def estimated_mix(posterior: np.ndarray, trained: np.ndarray) -> np.ndarray:
@@ -83,10 +81,10 @@ def estimated_mix(posterior: np.ndarray, trained: np.ndarray) -> np.ndarray:
     return mix
 
 
-def test_prior_correction_is_that_of_saerens_latinne_and_decaestecker(run, setting, devices):
+def test_prior_correction_is_that_of_saerens_latinne_and_decaestecker(run, setting, fleet):
     trained = np.array(run.record.observation.training_mass)
-    found, expected = scores("prior-correction", setting), []
-    for device in devices:
+    found, expected = scores("prior-correction", setting, fleet), []
+    for device in fleet.devices:
         with torch.no_grad():
             window = run.backbone(torch.from_numpy(device.window[0])).softmax(1).double().numpy()
             queries = run.backbone(torch.from_numpy(device.queries[0])).double().numpy()
@@ -95,26 +93,14 @@ def test_prior_correction_is_that_of_saerens_latinne_and_decaestecker(run, setti
     assert found == pytest.approx(expected, abs=1e-6)
 
 
-def test_prior_correction_without_habits_to_find_changes_nothing(setting):
-    """A window whose class mix is that of training leaves the static scores."""
+def test_prior_correction_without_habits_to_find_changes_nothing(setting, fleet):
+    """A window whose class mix is that of training leaves the static outputs."""
     spec = setting.observation
-    vectors = setting.test.vectors.clone()
-    first = 2 * spec.features + spec.classes
-    vectors[:, first : first + spec.classes] = torch.tensor(spec.training_mass)
-    same = replace(setting, test=replace(setting.test, vectors=vectors))
-    assert scores("prior-correction", same) == setting.score(setting.nothing()).tolist()
-
-
-def test_no_rival_looks_at_the_targets_of_devices(setting):
-    """With other targets, what each rival predicts is the same: only its score moves."""
-    classes = setting.observation.classes
-    total = dict.fromkeys(score_rivals(setting), 0.0)
-    for shift in range(classes):
-        targets = (setting.test.targets + shift) % classes
-        moved = replace(setting, test=replace(setting.test, targets=targets))
-        for name, found in score_rivals(moved).items():
-            total[name] += float(np.mean(found))
-    assert total == pytest.approx(dict.fromkeys(total, 1.0), abs=1e-5)
+    vectors = fleet.tensors.vectors.clone()
+    vectors[:, spec.prior_columns] = torch.tensor(spec.training_mass)
+    same = Fleet(fleet.devices, replace(fleet.tensors, vectors=vectors))
+    found = rivals["prior-correction"]().outputs(setting, same)
+    assert torch.allclose(found, setting.static_outputs(fleet.tensors), atol=1e-4)
 
 
 def test_a_rival_that_the_task_lacks_is_left_out(setting):

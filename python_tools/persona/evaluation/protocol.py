@@ -138,6 +138,8 @@ def examine(
         other = {name: value.roll(1, 0) for name, value in own.items()}
         outputs["other_device_control"] = setting.outputs(other, tensors)
     for name, rival in prepared.items():
+        if rival.uses_labels and not _labelled(setting, fleet):
+            continue
         start = time.perf_counter()
         outputs[name] = rival.outputs(setting, fleet).detach()
         seconds[name] = time.perf_counter() - start
@@ -168,6 +170,11 @@ def examine(
             made.codes.flatten(1), made.prototype, personaliser.bank.centres
         ),
     )
+
+
+def _labelled(setting: Setting, fleet: Fleet) -> bool:
+    """Whether the windows' labels are known: always for rankings, where a window holds its own."""
+    return setting.task == "ranking" or all(d.window_targets is not None for d in fleet.devices)
 
 
 def _device(name: str, scored: Scored, metric: str, index: int, prototype: int) -> DeviceResult:
