@@ -1,5 +1,6 @@
 """Configurations: presets that can be used, and errors that name the field."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,9 @@ def test_whole_numbers_are_fine_where_fractions_are_expected(written):
 
 
 def test_an_unknown_preset_is_answered_with_those_there_are(tmp_path):
-    with pytest.raises(ConfigError, match=r"'digit'; there are .*digits, digits-quick, .*or give"):
+    with pytest.raises(
+        ConfigError, match=r"'digit'; there are .*digits-parts, .*or give"
+    ):
         load_config("digit")
     with pytest.raises(ConfigError, match=r"no configuration at .*mine\.toml"):
         load_config(str(tmp_path / "mine.toml"))
@@ -151,3 +154,45 @@ def test_the_command_ends_with_the_message_and_code_2(written, tmp_path):
     assert result.exit_code == 2
     assert '"usage.config"' in result.output
     assert "stps: unknown field" in result.output
+
+
+@pytest.mark.parametrize(
+    ("table", "line", "said"),
+    [
+        ("", 'name = "my model"', "name must be letters, digits"),
+        ("", "seed = -1", "seed must be 0 or more, got -1"),
+        ("[backbone]", "steps = -5", "steps must be 0 or more, got -5"),
+        ("[backbone]", "learning_rate = 0.0", "learning_rate must be above 0"),
+        ("[backbone]", "weight_decay = -1.0", "weight_decay must be 0 or more"),
+        ("[adapter]", "dropout = 1.5", "dropout must be 0 or more and below 1, got 1.5"),
+        ("[adapter]", "latent = 0", "latent must be 1 or more"),
+        ("[adapter]", "familiarity = 1.2", "familiarity must be 1 or less"),
+        ("[adapter]", "min_window = 9\nmax_window = 8", "max_window must be min_window or more"),
+        ("[adapter]", "devices = 5", "prototypes.count is 8, more than the 5 devices"),
+        ("[prototypes]", "joint_steps = -1", "joint_steps must be 0 or more"),
+        ("[evaluation]", "devices = 1", "devices must be 2 or more"),
+        ("[evaluation]", "trainings = 0", "trainings must be 1 or more"),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused_with_its_range(written, table, line, said):
+    tables = {"": "", "[data]": 'name = "digits"\n', "[backbone]": 'name = "image-net"\n'}
+    tables[table] = tables.get(table, "") + f"{line}\n"
+    if "name =" not in tables[""]:
+        tables[""] = 'name = "mine"\n' + tables[""]
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        load_config(written("".join(f"{title}\n{lines}" for title, lines in tables.items())))
+
+
+@pytest.mark.parametrize("data", ["digits", "interactions"])
+def test_a_misspelt_data_setting_is_answered_with_those_there_are(data, tmp_path):
+    config = RunConfig("mine", DataConfig(data, {"windw": 3}), BackboneConfig("image-net"))
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\n")
+    with pytest.raises(DataError, match=r"'windw'.*it takes .*(window|session)"):
+        open_dataset(config, tmp_path / "log.csv")
+
+
+def test_a_wrong_backbone_setting_is_answered_with_those_there_are():
+    for settings in ({"heads": 3}, {"heads": 0}, {"hedas": 2}):
+        config = RunConfig("mine", DataConfig("interactions"), BackboneConfig("sasrec", settings))
+        with pytest.raises(ConfigError, match=r"it takes items, length, dim, layers, heads"):
+            build_backbone(config, {"items": 9, "length": 4}, None)

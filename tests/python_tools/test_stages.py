@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from persona.backbones import Backbone
 from persona.formats.observation import pool
-from persona.method.slots import applied, make_slot
-from persona.training.config import AdapterConfig, BackboneConfig, PrototypeConfig
+from persona.method.slots import applied, compose, make_slot
+from persona.training.config import AdapterConfig, BackboneConfig, ConfigError, PrototypeConfig
 from persona.training.devices import (
     DeviceTensors,
     edited_part,
@@ -21,8 +21,16 @@ from persona.training.devices import (
     observe,
     to_tensors,
 )
-from persona.training.pipeline import DEVICE_SEED, train
-from persona.training.stages import train_adapter, train_backbone
+from persona.training.pipeline import (
+    DEVICE_SEED,
+    build_backbone,
+    build_observation,
+    build_slots,
+    check_windows,
+    observe_devices,
+    train,
+)
+from persona.training.stages import refine_jointly, train_adapter, train_backbone
 
 
 def silent(_done: int, _all: int) -> None:
@@ -308,3 +316,72 @@ def test_the_devices_rule_was_fitted_to_what_its_choices_cost(trained, data):
 
     fixed = [cost(torch.full((len(tensors),), k)) for k in range(trained.bank.count)]
     assert cost(trained.rule.assign(tensors.vectors)) < min(fixed)
+
+
+# -- Refining bank, rule and adapter together
+
+
+def expected_costs(bank, rule, adapter, module, devices: DeviceTensors) -> tuple[float, float]:
+    """Mean loss under individual edits, and under the prototype that the rule chooses."""
+    with torch.no_grad():
+        edit, _ = adapter(devices.observations)
+        k = bank.assign(edit)
+        own = compose(bank.slots, bank.chosen(k), bank.relative(edit, k))
+        individual = losses(module, bank.slots, own, devices).mean()
+        grouped = losses(module, bank.slots, bank.chosen(rule.assign(devices.vectors)), devices)
+    return float(individual), float(grouped.mean())
+
+
+@pytest.mark.parametrize("learning_rate", [1e-3, 3.0])
+def test_joint_refinement_is_better_on_validation_devices_or_changes_nothing(
+    trained, data, learning_rate
+):
+    config = replace(trained.config.prototypes, joint_steps=30, joint_learning_rate=learning_rate)
+    adapter, bank = copy.deepcopy(trained.adapter), copy.deepcopy(trained.bank)
+    module, _ = edited_part(trained.backbone, trained.slots)
+    seed = DEVICE_SEED + trained.config.seed
+    train_devices, validation = (
+        to_tensors(
+            trained.backbone, trained.slots, trained.observation, data.devices(split, count, seed)
+        )
+        for split, count in (("adapter", 120), ("validation", 40))
+    )
+    before = expected_costs(bank, trained.rule, adapter, module, validation)
+    rule, curve = refine_jointly(
+        adapter, bank, trained.rule, module, train_devices, validation, config, 0, silent
+    )
+    after = expected_costs(bank, rule, adapter, module, validation)
+    assert curve.loss[0] == pytest.approx(sum(before), rel=1e-5)
+    assert sum(after) == pytest.approx(min(curve.loss), rel=1e-5)
+    assert sum(after) <= sum(before) + 1e-6
+    moved = not torch.equal(rule.weight, trained.rule.weight)
+    assert moved == (min(curve.loss) < curve.loss[0])
+
+
+def test_hardening_adds_a_share_of_the_devices_once_a_stream(config, data):
+    hardened = replace(
+        config, adapter=replace(config.adapter, hardening=("short", "mixed"), hardening_share=0.1)
+    )
+    trained_on = observe_devices(
+        hardened,
+        data,
+        *built(hardened, data),
+        lambda _: silent,
+    )
+    assert [len(d) for d in trained_on.hardened] == [30, 30]
+    assert [len(d) for d in trained_on.held_hardened] == [4, 4]
+    for spoilt in trained_on.hardened:
+        assert torch.equal(spoilt.targets, trained_on.train.targets[:30])
+        assert torch.equal(spoilt.hidden[0], trained_on.train.hidden[0][:30])
+        assert not torch.equal(spoilt.observations, trained_on.train.observations[:30])
+
+
+def built(config, data):
+    backbone = build_backbone(config, data.backbone_settings(), None).eval()
+    return backbone, build_slots(backbone, config), build_observation(backbone, data, config)
+
+
+def test_a_window_shorter_than_the_adapter_asks_for_is_found_before_training(config, data):
+    with pytest.raises(ConfigError, match=r"min_window is 21, but device .* has a window of 20"):
+        check_windows(replace(config.adapter, min_window=21), data)
+    check_windows(config.adapter, data)

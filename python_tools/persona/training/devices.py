@@ -60,6 +60,8 @@ class DeviceTensors:
 
 def together(*parts: DeviceTensors) -> DeviceTensors:
     """Devices of several parts as one; none with absent candidates."""
+    if len(parts) == 1:
+        return parts[0]
     assert all(part.absent is None for part in parts)
     return DeviceTensors(
         torch.cat([p.observations for p in parts]),

@@ -321,7 +321,8 @@ def refine_jointly(
         L(P_k* + ΔW(z | k*)) + Σ_k softmax_k(rule(o)) · L(P_k)
 
     The second term teaches each prototype on the devices that would choose it, and the rule which
-    one to choose, so that both serve a device without a cloud. Returns the refined rule.
+    one to choose, so that both serve a device without a cloud. What does not become better on
+    validation devices stays as it was. Returns the refined rule.
     """
     linear = rule.linear()
     whole = nn.ModuleList([adapter, bank, linear])
@@ -346,6 +347,11 @@ def refine_jointly(
         grouped = losses(module, bank.slots, chosen, validation)
         return float(individual(validation).mean() + grouped.mean())
 
+    whole.eval()
+    with torch.no_grad():
+        before, start = check(), copy.deepcopy(whole.state_dict())
     schedule = Schedule(config.joint_steps, config.joint_learning_rate, weight_decay=0.0, checks=6)
     curve = minimise(whole, loss, check, schedule, progress)
-    return rule.with_map(linear), curve
+    if min(curve.loss) > before:
+        whole.load_state_dict(start)
+    return rule.with_map(linear), Curve((0, *curve.steps), (before, *curve.loss))

@@ -1,0 +1,79 @@
+"""Makes docs/results.md: every study's tables, each with the command that made it and its seconds.
+
+    python benchmarks/results_page.py DATA OUT [--jobs N]
+
+DATA holds one folder a data set, named as in `SETTINGS`. Studies whose data are not there are left
+out, loudly. A study that was interrupted goes on; one that is done is only read.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from persona.evaluation.figures import duration
+from persona.evaluation.markdown import render_markdown
+from persona.evaluation.results import Results
+from persona.formats import schema
+from persona.formats.strict_json import strict_json
+
+SETTINGS = {
+    "digits-parts": None,
+    "cifar10": "cifar10",
+    "mnist-writers": "mnist",
+    "motion-sense-habits": "motionsense",
+    "motion-sense": "motionsense",
+    "movielens-new-session-1": "ml1m",
+    "movielens-new-session-3": "ml1m",
+    "movielens-full-window": "ml1m",
+    "amazon-beauty": "beauty",
+}
+"""Preset -> the folder of its data under DATA; None where it needs none."""
+
+FINDINGS = Path(__file__).with_name("results_findings.md")
+"""What people read in the tables: written by hand, set before them."""
+
+
+def study(preset: str, data: Path | None, out: Path, jobs: int) -> Results:
+    """Run, or go on with, one study through the command that its section names."""
+    command = ["persona", "evaluate", preset, "--out", str(out), "--jobs", str(jobs)]
+    if data is not None:
+        command += ["--data", str(data)]
+    subprocess.run(command, check=True)
+    return schema.decode(Results, strict_json((out / "results.json").read_bytes()), preset)
+
+
+def section(preset: str, folder: str | None, results: Results) -> str:
+    """The study's tables under the command that makes them."""
+    data = "" if folder is None else f" --data {folder}"
+    spent = duration(results.stages["trainings"])
+    return (
+        f"{render_markdown(results)}\n"
+        f"`persona evaluate {preset}{data} --out {preset}`; {results.trainings} trainings, "
+        f"{spent} of one core in all.\n"
+    )
+
+
+def main() -> int:
+    """Write docs/results.md; 1 where a study was left out."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--jobs", type=int, default=1)
+    given = parser.parse_args()
+    sections, missing = [], []
+    for preset, folder in SETTINGS.items():
+        data = None if folder is None else given.data / folder
+        if data is not None and not data.exists():
+            print(f"LEFT OUT: {preset}: there is no {data}", file=sys.stderr)
+            missing.append(preset)
+            continue
+        results = study(preset, data, given.out / preset, given.jobs)
+        sections.append(section(preset, folder, results))
+    page = Path(__file__).parent.parent / "docs" / "results.md"
+    page.write_text("\n".join([FINDINGS.read_text(encoding="utf-8"), *sections]), encoding="utf-8")
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
