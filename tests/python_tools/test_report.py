@@ -82,6 +82,7 @@ class Scores:
     scored: Scored
     chance: tuple[float, ...]
     seconds: dict[str, float]
+    upper_bounds: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, devices: tuple[DeviceResult, ...], share: float = 1.0) -> "Scores":

@@ -7,11 +7,14 @@ import pytest
 from scipy import stats
 
 from persona.evaluation.results import (
+    OURS,
     DeviceResult,
     Estimate,
     PrototypeMap,
     Results,
     Table,
+    best_rival,
+    in_order,
     scores,
     summary,
     table,
@@ -176,6 +179,7 @@ class OneTraining:
     scored: dict[str, dict[str, tuple[float, ...]]]
     chance: tuple[float, ...] = (0.1, 0.3)
     seconds: dict[str, float] = field(default_factory=lambda: {"static": 2.0, "edited": 3.0})
+    upper_bounds: tuple[str, ...] = ("fine-tuning",)
 
 
 def test_a_table_worked_out_by_hand():
@@ -189,6 +193,16 @@ def test_a_table_worked_out_by_hand():
     assert edited.losers == pytest.approx(0.25), "one of four falls by 10 points"
     assert edited.cost == pytest.approx(1.5)
     assert (found.chance, found.devices) == (pytest.approx(0.2), 4)
+
+
+def test_upper_bounds_and_ablations_are_no_rivals():
+    ways = {"static": 0.5, "prototype_only": 0.5, "edited": 0.6, "other_device_control": 0.4}
+    ways |= {"without gate": 0.9, "tent": 0.55, "lame": 0.52, "fine-tuning": 0.8}
+    one = OneTraining({name: {"accuracy": (value,)} for name, value in ways.items()}, (0.1,))
+    found = table([one])
+    assert best_rival(found) == "tent"
+    assert in_order(found) == [*OURS, "fine-tuning", "tent", "lame", "without gate"]
+    assert found.rows["fine-tuning"].kind == "upper bound"
 
 
 def test_a_way_that_one_training_lacks_is_no_row():

@@ -44,7 +44,7 @@ def evaluate(
     """
     from persona.evaluation.results import summary
 
-    if (Path(what) / "run.json").is_file():
+    if Path(what).is_dir():
         results = _evaluate_run(Path(what), data, out, devices or 200, seeds or 3)
     else:
         results = _study(what, data, out, devices, seeds, jobs, quick)

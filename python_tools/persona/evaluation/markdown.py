@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 
 from persona.evaluation.figures import Metric, decimal, share
-from persona.evaluation.results import LABELS, OURS, Estimate, Results, Row, Table
+from persona.evaluation.results import (
+    LABELS,
+    Estimate,
+    Results,
+    Row,
+    Table,
+    best_rival,
+    in_order,
+)
 
 
 def render_markdown(results: Results) -> str:
@@ -45,10 +53,14 @@ def ways_table(table: Table, metric: Metric) -> str:
         "Lose > 5 points",
         "Cost",
     ]
-    rest = sorted((n for n in table.rows if n not in OURS), key=lambda n: -table.rows[n].score.mean)
     return _table(
-        header, [_cells(LABELS.get(n, n), table.rows[n], metric, metrics) for n in (*OURS, *rest)]
+        header, [_cells(_label(n, table), table.rows[n], metric, metrics) for n in in_order(table)]
     )
+
+
+def _label(name: str, table: Table) -> str:
+    bound = " (with labels)" if table.rows[name].kind == "upper bound" else ""
+    return f"{LABELS.get(name, name)}{bound}"
 
 
 def _cells(label: str, row: Row, metric: Metric, metrics: Sequence[str]) -> list[str]:
@@ -68,8 +80,7 @@ def conditions_table(results: Results, metric: Metric) -> str:
     rows = []
     for name, table in (("unseen devices", results.table), *results.conditions.items()):
         edited, other = table.rows["edited"], table.rows["other_device_control"]
-        rivals = {n: r for n, r in table.rows.items() if n not in OURS}
-        best = max(rivals, key=lambda n: rivals[n].score.mean, default=None)
+        best = best_rival(table)
         rows.append(
             [
                 name,
@@ -77,7 +88,7 @@ def conditions_table(results: Results, metric: Metric) -> str:
                 metric.number(edited.score.mean),
                 _signed(edited.gain, metric),
                 _signed(other.gain, metric),
-                "" if best is None else f"{best}, {metric.number(rivals[best].score.mean)}",
+                "" if best is None else f"{best}, {metric.number(table.rows[best].score.mean)}",
                 share(edited.losers),
                 share(table.chance),
             ]

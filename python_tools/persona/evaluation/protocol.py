@@ -23,6 +23,7 @@ from persona.evaluation.metrics import (
 from persona.evaluation.results import (
     LOSS_POINTS,
     OURS,
+    WITHOUT,
     DeviceResult,
     PrototypeMap,
     Results,
@@ -48,12 +49,14 @@ class Examined:
 
     scored: way to serve the devices -> metric -> each device's score. chance: how likely each
     device would lose under its edit by chance alone. seconds: what each way took for the fleet.
+    upper_bounds: ways that read labels.
     """
 
     devices: tuple[DeviceResult, ...]
     scored: Scored
     chance: tuple[float, ...]
     seconds: dict[str, float]
+    upper_bounds: tuple[str, ...]
     calibration: dict[str, Calibration]
     edit_spread: float
     prototype_map: PrototypeMap
@@ -64,7 +67,7 @@ class Examined:
         return {
             name: list(next(iter(found.values())))
             for name, found in self.scored.items()
-            if name not in OURS
+            if name not in OURS and not name.startswith(WITHOUT)
         }
 
 
@@ -162,6 +165,7 @@ def examine(
         scored=scored,
         chance=tuple(chance_of_losing(change, LOSS_POINTS).tolist()),
         seconds=seconds,
+        upper_bounds=tuple(n for n, rival in prepared.items() if rival.uses_labels),
         calibration={
             name: calibration(found, tensors.targets) for name, found in outputs.items() if classes
         },
@@ -292,6 +296,7 @@ def without_repeats(examined: Sequence[Examined]) -> Examined:
         scored=scored,
         chance=mean([c for e in examined for c in e.chance]),
         seconds={n: float(np.mean([e.seconds[n] for e in examined])) for n in first.seconds},
+        upper_bounds=first.upper_bounds,
         calibration=first.calibration,
         edit_spread=first.edit_spread,
         prototype_map=first.prototype_map,

@@ -24,6 +24,7 @@ from persona.evaluation.results import (
     Estimate,
     ExportResult,
     Results,
+    in_order,
     loses,
 )
 from persona.evaluation.results import Row as TableRow
@@ -178,10 +179,8 @@ def comparison_rows(results: Results) -> tuple[list[Row], list[Row]]:
 
 
 def ways(results: Results) -> list[tuple[str, TableRow]]:
-    """Every way to serve the devices with its figures: ours, then the rest from the best."""
-    rows = results.table.rows
-    rest = sorted((n for n in rows if n not in OURS), key=lambda n: -rows[n].score.mean)
-    return [(LABELS.get(name, name), rows[name]) for name in (*OURS, *rest)]
+    """Every way to serve the devices with its figures."""
+    return [(LABELS.get(name, name), results.table.rows[name]) for name in in_order(results.table)]
 
 
 def condition_rows(results: Results) -> list[Row]:
@@ -252,7 +251,8 @@ def comparison_findings(results: Results, metric: Metric) -> list[tuple[str, str
         ),
     ]
     if results.rivals:
-        name, best = max(results.rivals.items(), key=lambda item: item[1].mean)
+        name = max(_deployed(results), key=lambda n: results.rivals[n].mean)
+        best = results.rivals[name]
         ahead = results.edited_minus_rivals[name]
         found.append(
             (
@@ -264,6 +264,12 @@ def comparison_findings(results: Results, metric: Metric) -> list[tuple[str, str
             )
         )
     return found
+
+
+def _deployed(results: Results) -> list[str]:
+    """Rivals that could serve devices: all but upper bounds, where there are any others."""
+    bounds = {name for name, row in results.table.rows.items() if row.kind == "upper bound"}
+    return [name for name in results.rivals if name not in bounds] or list(results.rivals)
 
 
 def _control(results: Results, metric: Metric) -> str:

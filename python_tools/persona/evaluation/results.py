@@ -65,15 +65,23 @@ Scored = dict[str, dict[str, tuple[float, ...]]]
 """Way to serve devices -> metric -> each device's score."""
 
 
+Kind = Literal["ours", "rival", "upper bound", "ablation"]
+
+WITHOUT = "without "
+"""What the names of ablations begin with."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One way to serve the devices.
 
-    score: in the task's own metric; metrics: in every one. gain: over the static model, paired.
-    ahead: of the edit over this way, paired. losers: share of devices that lose more than 5 points
-    to the static model. cost: time for a fleet over the static model's, both in PyTorch.
+    kind: an upper bound reads labels that no deployed way has. score: in the task's own metric;
+    metrics: in every one. gain: over the static model, paired. ahead: of the edit over this way,
+    paired. losers: share of devices that lose more than 5 points to the static model. cost: time
+    for a fleet over the static model's, both in PyTorch.
     """
 
+    kind: Kind
     score: Estimate
     metrics: dict[str, Estimate]
     gain: Estimate
@@ -225,10 +233,12 @@ def scores(
 
 
 class ScoredFleet(Protocol):
-    """What a table is made of: one training's scores."""
+    """What a table is made of: one training's scores, and which ways are upper bounds."""
 
     @property
     def scored(self) -> Scored: ...
+    @property
+    def upper_bounds(self) -> tuple[str, ...]: ...
     @property
     def chance(self) -> tuple[float, ...]: ...
     @property
@@ -251,6 +261,7 @@ def table(trainings: Sequence[ScoredFleet]) -> Table:
         gains = [o - s for o, s in zip(own, static, strict=True)]
         costs = [t.seconds[way] / t.seconds["static"] for t in trainings if way in t.seconds]
         rows[way] = Row(
+            kind=_kind(way, trainings[0].upper_bounds),
             score=Estimate.of(*own),
             metrics={metric: Estimate.of(*values(way, metric)) for metric in metrics},
             gain=Estimate.of(*gains),
@@ -260,6 +271,29 @@ def table(trainings: Sequence[ScoredFleet]) -> Table:
         )
     chance = float(np.mean([np.mean(t.chance) for t in trainings]))
     return Table(rows, chance, sum(len(s) for s in static))
+
+
+def _kind(way: str, upper_bounds: tuple[str, ...]) -> Kind:
+    if way in OURS:
+        return "ours"
+    if way.startswith(WITHOUT):
+        return "ablation"
+    return "upper bound" if way in upper_bounds else "rival"
+
+
+def in_order(table: Table) -> list[str]:
+    """The ways of a table: ours in the order of the method, rivals and bounds from the best, then
+    ablations.
+    """
+    rest = sorted(set(table.rows) - set(OURS), key=lambda n: (-table.rows[n].score.mean, n))
+    ablations = [name for name in rest if table.rows[name].kind == "ablation"]
+    return [*OURS, *(name for name in rest if name not in ablations), *ablations]
+
+
+def best_rival(table: Table) -> str | None:
+    """The rival with the highest score; upper bounds and ablations are none."""
+    found = {name: row.score.mean for name, row in table.rows.items() if row.kind == "rival"}
+    return max(found, key=lambda name: found[name], default=None)
 
 
 def summary(results: Results) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from persona.evaluation.protocol import (
     prepare_rivals,
     unseen_devices,
 )
-from persona.evaluation.results import Results, Scored, scores, table
+from persona.evaluation.results import WITHOUT, Results, Scored, scores, table
 from persona.formats import schema
 from persona.method.personalise import Personaliser
 from persona.runs import load_run, save_run
@@ -156,15 +156,15 @@ def _without(
         setting.slots,
         setting.observation,
         observed,
-        lambda stage: progress(f"without {part}: {stage}"),
+        lambda stage: progress(f"{WITHOUT}{part}: {stage}"),
     )
     other = replace(setting, personaliser=Personaliser(editing.adapter, editing.bank).eval())
     rows = {}
     for name, fleet in fleets.items():
         scored = examine(other, editing.rule, fleet, {}).scored
         rows[name] = {
-            f"without {part}": scored["edited"],
-            f"without {part}, prototype only": scored["prototype_only"],
+            f"{WITHOUT}{part}": scored["edited"],
+            f"{WITHOUT}{part}, prototype only": scored["prototype_only"],
         }
     return rows
 
