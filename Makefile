@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint bench
+.PHONY: help env demo test lint bench targets arm
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -36,3 +36,9 @@ lint: $(READY)  ## ruff, ruff format and mypy
 
 bench: $(READY)  ## every claim against its rival, in one run each
 	@for claim in benchmarks/bench_*.py; do echo "== $$claim"; $(BIN)/python $$claim || exit 1; done
+
+arm: $(READY)  ## the C++ runner on two emulated arm64 cores, against this processor
+	$(BIN)/python -m persona_export.runner.arm
+
+targets: $(READY)  ## export every backbone, slot kind, target and precision; write docs/targets.md
+	$(BIN)/python benchmarks/target_matrix.py $(ARGS)

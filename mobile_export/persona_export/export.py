@@ -1,12 +1,14 @@
 """One run becomes one bundle: programs, base, prototypes, golden vectors, signed manifest.
 
 Every program is run before it is shipped: against eager PyTorch for the base, each prototype and
-an edit at random places within the bounds, and once with each slot tensor changed alone, so that
-no slot is without effect.
+edits within and at the bounds, and once with each slot tensor changed alone, so that no slot is
+without effect. Where nothing here executes a program, the graph that went into it is run.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,11 +44,11 @@ from persona.formats.manifest import (
 from persona.formats.observation import PooledSpec
 from persona.formats.schema import encode
 from persona.formats.slots import Array, SlotSpec, tensor_names, zero_edit
-from persona.method.slots import base_tensors, compose, edited_forward
+from persona.method.slots import base_tensors
 from persona.runs import Run, versions
 from persona.signing import encode_signature, to_text
-from persona_export.parity import check_program
-from persona_export.targets import ExportError, Precision, Source, targets
+from persona_export.parity import check_against_eager, check_program, eager
+from persona_export.targets import ExportError, Precision, SlotFeed, Source, Target, targets
 
 _GOLDEN_SIZES = (20, 1, 100, 7)
 """Golden inputs are as many; where the caller chooses a size, such as of candidates, it is this."""
@@ -65,17 +67,43 @@ class Wanted:
 
 
 @dataclass(frozen=True)
+class Written:
+    """One program of the export report.
+
+    files: path -> bytes. inside, outside: operators in and out of delegates, over all methods;
+    None where the target does not say. planned_bytes: the largest method's activations.
+    """
+
+    verified: str
+    slot_feed: str
+    files: dict[str, int]
+    inside: int | None
+    outside: int | None
+    planned_bytes: int | None
+    seconds: float
+    largest_difference: float
+
+
+@dataclass(frozen=True)
 class Exported:
-    """What an export made: where, under which name, and what could not be written and why."""
+    """What an export made: where, under which name, and what could not be written and why.
+
+    report, left_out: by `TARGET PRECISION`.
+    """
 
     path: Path
     digest: str
     manifest: Manifest
+    report: dict[str, Written]
     left_out: dict[str, str]
 
 
 def export_bundle(
-    run: Run, wanted: tuple[Wanted, ...], out: Path, step: Callable[[str], object]
+    run: Run,
+    wanted: tuple[Wanted, ...],
+    out: Path,
+    step: Callable[[str], object],
+    slot_feed: SlotFeed = "auto",
 ) -> Exported:
     """Write the bundle folder `out`, whole or not at all.
 
@@ -85,29 +113,38 @@ def export_bundle(
     golden = _golden(run)
     base = {name: value.numpy() for name, value in base_tensors(backbone, slots).items()}
     prototypes = _prototypes(run)
-    source = Source(backbone, slots, isinstance(run.record.observation, PooledSpec))
+    pooled = isinstance(run.record.observation, PooledSpec)
+    source = Source(backbone, slots, pooled, slot_feed)
     ports = tuple(_port(spec) for spec in backbone.input_specs())
     output = _output_port(backbone, golden)
     programs: list[Program] = []
+    report: dict[str, Written] = {}
     left_out: dict[str, str] = {}
     with staged_folder(out) as staging:
         for want in wanted:
-            step(f"exporting {want.target}")
             target = targets[want.target]()
             precision = want.precision or target.precisions[0]
+            name = f"{want.target} {precision}"
+            step(f"exporting {want.target}" + (f" {precision}" if want.precision else ""))
+            start = time.perf_counter()
             try:
-                if precision not in target.precisions:
-                    raise ExportError(
-                        f"{want.target} has no {precision}; it has {', '.join(target.precisions)}"
+                with _no_remains(staging):
+                    program = _write(target, want.target, source, precision, staging)
+                    parity = check_program(
+                        target, staging, program, slots, base, prototypes.changes, golden
                     )
-                program = target.export(source, precision, staging)
-                check_program(target, staging, program, slots, base, prototypes.changes, golden)
+                    random = check_against_eager(
+                        target, staging, program, backbone, slots, prototypes.changes
+                    )
             except ExportError as error:
                 if want.required:
                     raise
-                left_out[want.target] = str(error)
+                left_out[name] = str(error)
             else:
                 programs.append(program)
+                worst = max(parity.base, parity.prototypes, parity.edited, parity.observed, random)
+                seconds = time.perf_counter() - start
+                report[name] = _report(program, staging, seconds, worst)
         if not programs:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
             raise ExportError(f"no program could be written. {reasons}")
@@ -122,7 +159,59 @@ def export_bundle(
         key = run.bundle_key()
         (staging / MANIFEST).write_bytes(data)
         (staging / SIGNATURE).write_bytes(encode_signature(key.sign(data), key.public))
-    return Exported(out, digest(data), manifest, left_out)
+    return Exported(out, digest(data), manifest, report, left_out)
+
+
+def _write(
+    target: Target, name: str, source: Source, precision: Precision, folder: Path
+) -> Program:
+    """One program. Whatever a converter cannot do is an ExportError."""
+    if precision not in target.precisions:
+        raise ExportError(f"{name} has no {precision}; it has {', '.join(target.precisions)}")
+    if source.slot_feed != "auto" and source.slot_feed not in target.slot_feeds:
+        raise ExportError(
+            f"{name} cannot feed slots as {source.slot_feed!r}; it can as "
+            f"{', '.join(target.slot_feeds)}"
+        )
+    try:
+        return target.export(source, precision, folder)
+    except ExportError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ExportError(
+            f"{name} {precision} cannot take this model: {type(error).__name__}: {reason}"
+        ) from error
+
+
+@contextmanager
+def _no_remains(folder: Path) -> Iterator[None]:
+    """What a failed attempt wrote into the folder is removed."""
+    before = set(folder.rglob("*"))
+    try:
+        yield
+    except ExportError:
+        for path in sorted(set(folder.rglob("*")) - before, reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        raise
+
+
+def _report(program: Program, folder: Path, seconds: float, worst: float) -> Written:
+    places = {folder / program.path, folder / (program.observe_path or program.path)}
+    if program.head is not None:
+        places.add(folder / program.head.path)
+    files = {f for p in places for f in ((p,) if p.is_file() else p.rglob("*")) if f.is_file()}
+    methods = [m for m in program.delegation.values() if isinstance(m, dict) and "inside" in m]
+    return Written(
+        verified=program.verified,
+        slot_feed=str(program.slot_feed.get("chosen", "inputs")),
+        files={f.relative_to(folder).as_posix(): f.stat().st_size for f in sorted(files)},
+        inside=sum(sum(m["inside"].values()) for m in methods) if methods else None,
+        outside=sum(sum(m["outside"].values()) for m in methods) if methods else None,
+        planned_bytes=max((m["planned_bytes"] for m in methods), default=None),
+        seconds=round(seconds, 1),
+        largest_difference=worst,
+    )
 
 
 def _manifest(
@@ -202,14 +291,7 @@ def _golden(run: Run) -> Golden:
     nothing = zero_edit(slots)
 
     def outputs(change: Mapping[str, Array]) -> tuple[Array, ...]:
-        tensors = {n: torch.from_numpy(v.astype(np.float32))[None] for n, v in change.items()}
-        none = {n: torch.from_numpy(v)[None] for n, v in nothing.items()}
-        whole = compose(slots, tensors, none)
-        with torch.inference_mode():
-            return tuple(
-                edited_forward(backbone, slots, whole, tuple(t[None] for t in x))[0].numpy()
-                for x in inputs
-            )
+        return tuple(eager(backbone, slots, (change, nothing), x) for x in inputs)
 
     observed: list[tuple[torch.Tensor, torch.Tensor]] = []
     if isinstance(run.record.observation, PooledSpec):

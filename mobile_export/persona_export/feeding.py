@@ -1,10 +1,13 @@
-"""A backbone whose slots are fed from outside: the module that every target lowers.
+"""A backbone whose slots are fed from outside: the modules that every target lowers.
 
 ExecuTorch takes the effective tensor (base + prototype + edit), Core ML the change alone
-(prototype + edit) beside a constant base. Both become extra inputs after the backbone's own.
+(prototype + edit) beside a constant base. Both become extra inputs after the backbone's own; or,
+where a slot is large, effective tensors are constants of a head of its own that a device patches.
+Slots compute in binary32 whatever the precision around them.
 """
 
 import copy
+from collections.abc import Mapping
 from enum import StrEnum
 
 import torch
@@ -41,7 +44,7 @@ class DenseEffective(nn.Module):
         _register_feeds(self, slot)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+        return F.linear(x.to(self.weight.dtype), self.weight, self.bias).to(x.dtype)
 
 
 class DenseChange(nn.Module):
@@ -75,8 +78,9 @@ class LowRank(nn.Module):
         _register_feeds(self, slot)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.base(x) + F.linear(F.linear(x, self.a), self.b)
-        return y if self.bias is None else y + self.bias
+        change = F.linear(F.linear(x.to(self.a.dtype), self.a), self.b)
+        y = self.base(x).to(change.dtype) + change
+        return (y if self.bias is None else y + self.bias).to(x.dtype)
 
 
 class Affine(nn.Module):
@@ -100,7 +104,19 @@ class Affine(nn.Module):
         if not self.channels_last:
             across = (1, -1, *[1] * (y.dim() - 2))
             scale, shift = scale.reshape(across), shift.reshape(across)
-        return y * scale + shift
+        return (y.to(scale.dtype) * scale + shift).to(x.dtype)
+
+
+class Constant(nn.Module):
+    """A dense slot's layer with its weights as constants, in binary32 whatever is around it."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layer(x.float())
+        return y.to(x.dtype)
 
 
 def _fed_layer(layer: nn.Module, slot: SlotSpec, feed: Feed) -> nn.Module:
@@ -114,23 +130,99 @@ def _fed_layer(layer: nn.Module, slot: SlotSpec, feed: Feed) -> nn.Module:
             return Affine(layer, slot, offset=1.0 if change else 0.0)
 
 
-class FedModel(nn.Module):
-    """forward(*inputs, *feeds) -> output. Feeds follow the inputs in the order of `feed_names`."""
+def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, layer)
 
-    def __init__(self, backbone: Backbone, slots: tuple[SlotSpec, ...], feed: Feed) -> None:
+
+def _with_fed_layers(model: nn.Module, slots: tuple[SlotSpec, ...], feed: Feed) -> nn.Module:
+    fed = copy.deepcopy(model).eval().requires_grad_(False)
+    for slot in slots:
+        _replace(fed, slot.name, _fed_layer(fed.get_submodule(slot.name), slot, feed))
+    return fed.requires_grad_(False)
+
+
+class FedModel(nn.Module):
+    """forward(*inputs, *feeds) -> output. Feeds follow the inputs in the order of `feed_names`.
+
+    model: a backbone, or its first half; inputs: how many it takes itself.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        slots: tuple[SlotSpec, ...],
+        feed: Feed,
+        inputs: int | None = None,
+    ) -> None:
         super().__init__()
-        self.model = copy.deepcopy(backbone).eval().requires_grad_(False)
-        self.inputs = len(backbone.input_specs())
+        if inputs is None:
+            assert isinstance(model, Backbone)
+            inputs = len(model.input_specs())
+        self.model = _with_fed_layers(model, slots, feed)
+        self.inputs = inputs
         self.feed_names: tuple[str, ...] = tuple(
             f"{slot.name}.{suffix}" for slot in slots for suffix in slot.feeds()
         )
         self.feed_shapes = tuple(shape for slot in slots for shape in slot.feeds().values())
-        for slot in slots:
-            parent, _, child = slot.name.rpartition(".")
-            owner = self.model.get_submodule(parent)
-            setattr(owner, child, _fed_layer(self.model.get_submodule(slot.name), slot, feed))
 
     def forward(self, *args: Tensor) -> Tensor:
         fed = dict(zip(self.feed_names, args[self.inputs :], strict=True))
         output: Tensor = functional_call(self.model, fed, args[: self.inputs])
+        return output
+
+
+class BakedModel(nn.Module):
+    """The backbone itself, its dense slots as binary32 constants."""
+
+    def __init__(self, backbone: Backbone, slots: tuple[SlotSpec, ...]) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(backbone).eval().requires_grad_(False)
+        for slot in slots:
+            if slot.kind is SlotKind.DENSE:
+                _replace(self.model, slot.name, Constant(self.model.get_submodule(slot.name)))
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        output: Tensor = self.model(*inputs)
+        return output
+
+
+class Observe(BakedModel):
+    """`features` as a forward."""
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        assert isinstance(self.model, Backbone)
+        return self.model.features(*inputs)
+
+
+class FirstHalf(nn.Module):
+    """The trunk as a program of its own: inputs -> what the head takes, always as a tuple."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.trunk = backbone.trunk
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        hidden = self.trunk(*inputs)
+        return hidden if isinstance(hidden, tuple) else (hidden,)
+
+
+class SecondHalf(nn.Module):
+    """The head as a program of its own: hidden -> output, with slot tensors as constants."""
+
+    def __init__(
+        self, backbone: Backbone, slots: tuple[SlotSpec, ...], constants: Mapping[str, Tensor]
+    ) -> None:
+        super().__init__()
+        whole = nn.Module()
+        whole.head = backbone.head
+        self.fed = _with_fed_layers(whole, slots, Feed.EFFECTIVE)
+        with torch.no_grad():
+            for name, value in constants.items():
+                self.fed.get_parameter(name).copy_(value)
+
+    def forward(self, *hidden: Tensor) -> Tensor:
+        head = self.fed.head
+        assert isinstance(head, nn.Module)
+        output: Tensor = head(*hidden)
         return output

@@ -1,15 +1,22 @@
-"""Proof that a program does what eager PyTorch does, slot by slot, on the golden vectors."""
+"""Proof that a program does what eager PyTorch does, slot by slot.
+
+On the golden vectors, which a bundle carries; and, while the model is at hand, on random inputs of
+every size with edits at the bounds.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from persona.backbones import Backbone, DynamicDim
 from persona.bundles import Bundle
 from persona.formats.bundle_tensors import Golden
 from persona.formats.manifest import Program
 from persona.formats.slots import Array, SlotSpec, effective, sum_changes, zero_edit
+from persona.method.slots import base_tensors, compose, edited_forward
 from persona_export.targets import Executor, ExportError, Target, targets
 
 
@@ -79,15 +86,87 @@ def check_program(
         tolerance=program.tolerance,
     )
     for what in ("base", "prototypes", "edited", "observed"):
-        found = getattr(parity, what)
-        if not found <= program.tolerance:
-            raise ExportError(
-                f"{program.target} {program.precision} differs from PyTorch by {found:.2g} "
-                f"({what}); {program.tolerance:g} is allowed. "
-                "Does the model's forward call each slot's layer as a module?"
-            )
+        _require(program, what, getattr(parity, what))
     _check_effects(run, program, slots, base, golden)
     return parity
+
+
+def _require(program: Program, what: str, found: float) -> None:
+    if not found <= program.tolerance:
+        raise ExportError(
+            f"{program.target} {program.precision} differs from PyTorch by {found:.2g} "
+            f"({what}); {program.tolerance:g} is allowed. "
+            "Does the model's forward call each slot's layer as a module?"
+        )
+
+
+def check_against_eager(
+    target: Target,
+    bundle: Path,
+    program: Program,
+    backbone: Backbone,
+    slots: tuple[SlotSpec, ...],
+    prototypes: Sequence[Mapping[str, Array]] = (),
+) -> float:
+    """Run random inputs of 1, 20 and 100 (where a size is free) against the model itself.
+
+    Each with a random edit at the bounds, on a prototype in turn. Returns the largest difference.
+    Raises ExportError where it is beyond the program's tolerance.
+    """
+    run = target.executor(bundle, program)
+    base = {name: value.numpy() for name, value in base_tensors(backbone, slots).items()}
+    nothing = zero_edit(slots)
+    groups = [nothing, *prototypes]
+    worst = 0.0
+    for seed, size in enumerate(_sizes(backbone)):
+        prototype, edit = groups[seed % len(groups)], edit_at_bounds(slots, seed)
+        inputs = backbone.example_inputs(1000 + seed, size)
+        expected = eager(backbone, slots, (prototype, edit), inputs)
+        named = {
+            spec.name: x.numpy() for spec, x in zip(backbone.input_specs(), inputs, strict=True)
+        }
+        output = run(named, slot_values(program, slots, base, prototype, edit))
+        worst = max(worst, difference(expected, output))
+    _require(program, "random edits at the bounds", worst)
+    return worst
+
+
+def _sizes(backbone: Backbone) -> list[int]:
+    """1, 20 and 100, within the limits of every dimension that is free."""
+    free = [d for s in backbone.input_specs() for d in s.shape if isinstance(d, DynamicDim)]
+    least = max((d.min for d in free), default=1)
+    most = min((d.max for d in free), default=100)
+    return [min(max(size, least), most) for size in (1, 20, 100)]
+
+
+def edit_at_bounds(slots: tuple[SlotSpec, ...], seed: int) -> dict[str, Array]:
+    """A change with every element at its bound, signs at random."""
+    signs = np.random.default_rng(seed)
+    return {
+        f"{s.name}.{x}": np.float32(s.limits()[x]) * signs.choice(_SIGNS, shape)
+        for s in slots
+        for x, shape in s.tensors().items()
+    }
+
+
+_SIGNS = np.array([-1, 1], np.float32)
+
+
+def eager(
+    backbone: Backbone,
+    slots: tuple[SlotSpec, ...],
+    changes: tuple[Mapping[str, Array], Mapping[str, Array]],
+    inputs: tuple[torch.Tensor, ...],
+) -> Array:
+    """What PyTorch makes of inputs with prototype and edit."""
+    prototype, edit = (
+        {n: torch.from_numpy(v.astype(np.float32))[None] for n, v in c.items()} for c in changes
+    )
+    whole = compose(slots, prototype, edit)
+    with torch.inference_mode():
+        output = edited_forward(backbone, slots, whole, tuple(x[None] for x in inputs))
+    result: Array = output[0].numpy()
+    return result
 
 
 def _observed(target: Target, bundle: Path, program: Program, golden: Golden) -> float:

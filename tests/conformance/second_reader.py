@@ -399,6 +399,19 @@ def apply(
     return Applied(changes, effective, nothing)
 
 
+def patch(
+    head: bytes, feeds: Sequence[Mapping[str, Any]], effective: Mapping[str, Values]
+) -> bytes:
+    """A head's file with the values of its slots in place."""
+    patched = bytearray(head)
+    for feed in feeds:
+        if feed.get("patch") is not None:
+            _, values = effective[feed["tensor"]]
+            require(feed["patch"]["length"] == 4 * len(values), "bundle.manifest_invalid")
+            struct.pack_into(f"<{len(values)}f", patched, feed["patch"]["offset"], *values)
+    return bytes(patched)
+
+
 # The probe
 
 

@@ -18,7 +18,17 @@ from persona.bundles import verify_signed
 from persona.formats import bundle_tensors, container, observation, schema
 from persona.formats.edit import parse_time
 from persona.formats.errors import Code, FormatError
-from persona.formats.manifest import File, check_files, decode_manifest, digest, verify_manifest
+from persona.formats.manifest import (
+    Feed,
+    File,
+    Head,
+    Program,
+    check_files,
+    decode_manifest,
+    digest,
+    patched_head,
+    verify_manifest,
+)
 from persona.formats.slots import SlotSpec, effective, sum_changes, zero_edit
 from persona.formats.verify import Expectation, changes_nothing, check_probe, verify_edit
 from persona.signing import PublicKeys, decode_stored, read_signature
@@ -236,6 +246,26 @@ def test_a_bundle_s_tensor_file_gets_its_verdict(case: dict[str, Any]) -> None:
     assert verdict == case["verdict"], found
 
 
+@by_name(BUNDLES["patches"])
+def test_a_head_is_patched_byte_for_byte(case: dict[str, Any]) -> None:
+    program = Program(
+        target="cpu",
+        precision="fp32",
+        path="programs/trunk.bin",
+        method="forward",
+        observe_path=None,
+        observe_method=None,
+        feeds=schema.decode(tuple[Feed, ...], case["feeds"]),
+        tolerance=1e-5,
+        verified="executed",
+        delegation={},
+        head=Head("programs/head.bin", "forward"),
+    )
+    before = (HERE / case["before"]).read_bytes()
+    after = patched_head(before, program, arrays(case["values"]))
+    assert after == (HERE / case["after"]).read_bytes() != before
+
+
 def test_the_complete_bundle_passes_all_checks(keys: dict[str, PublicKeys]) -> None:
     folder = HERE / "bundles" / "complete"
     text = (folder / "manifest.json").read_bytes()
@@ -262,7 +292,7 @@ def test_every_code_of_an_edit_has_a_case() -> None:
 
 
 def test_every_code_of_a_bundle_and_an_observation_has_a_case() -> None:
-    stated = {name: cases for name, cases in BUNDLES.items() if name != "signatures"}
+    stated = {n: cases for n, cases in BUNDLES.items() if n not in ("signatures", "patches")}
     found = {case["verdict"] for cases in (*stated.values(), OBSERVATIONS) for case in cases}
     elsewhere = {Code.BUNDLE_GOLDEN.value, Code.OBSERVATION_OTHER_BASE.value}
     wanted = {c.value for c in Code if c.value.split(".")[0] in ("bundle", "observation")}

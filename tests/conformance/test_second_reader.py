@@ -75,6 +75,13 @@ def test_every_good_edit_gives_its_tensors_bit_for_bit(case: dict[str, Any]) -> 
     assert edit.metadata["prototype"] == case["prototype"]
 
 
+@by_name(read_json("bundles/cases.json")["patches"])
+def test_every_head_is_patched_byte_for_byte(case: dict[str, Any]) -> None:
+    values = {name: (t.shape, t.values) for name, t in tensors_of(case["values"]).items()}
+    after = reader.patch((HERE / case["before"]).read_bytes(), case["feeds"], values)
+    assert after == (HERE / case["after"]).read_bytes()
+
+
 @by_name(PROBES)
 def test_every_probe_gets_its_verdict(case: dict[str, Any]) -> None:
     tensors = tensors_of("probes/probes.safetensors")

@@ -137,13 +137,16 @@ class _FarMask(ImageNet):
 
 def test_of_all_targets_one_that_fails_is_left_out_with_its_reason(digits_run, tmp_path):
     run = _with_far_mask(digits_run)
-    wanted = tuple(Wanted(name, required=False) for name in targets)
+    wanted = tuple(
+        Wanted(name, required=False) for name in ("executorch-xnnpack", "executorch-qnn", "coreml")
+    )
     exported = export_bundle(run, wanted, tmp_path / "bundle", silent)
     assert [p.target for p in open_bundle(tmp_path / "bundle").manifest.programs] == [
         "executorch-xnnpack"
     ]
-    assert list(exported.left_out) == ["coreml"]
-    assert "Core ML fp16: the package has faults" in exported.left_out["coreml"]
+    assert list(exported.left_out) == ["executorch-qnn fp16", "coreml fp16"]
+    assert "Core ML fp16: the package has faults" in exported.left_out["coreml fp16"]
+    assert "QNN_SDK_ROOT" in exported.left_out["executorch-qnn fp16"]
     assert not (tmp_path / "bundle/coreml/fp16/forward.mlpackage").exists()
 
 
@@ -160,14 +163,14 @@ def _with_far_mask(run):
 
 
 def test_a_precision_that_a_target_lacks_is_named_with_those_it_has(digits_run, tmp_path):
-    wanted = Wanted("executorch-xnnpack", "fp16")
-    with pytest.raises(ExportError, match="executorch-xnnpack has no fp16; it has fp32"):
+    wanted = Wanted("executorch-qnn", "int8")
+    with pytest.raises(ExportError, match="executorch-qnn has no int8; it has fp16"):
         export_bundle(digits_run, (wanted,), tmp_path / "bundle", silent)
 
 
 def test_a_bundle_without_any_program_is_not_written(digits_run, tmp_path):
-    wanted = tuple(Wanted(name, "int8", required=False) for name in targets)
-    with pytest.raises(ExportError, match=r"no program could be written.*coreml has no int8"):
+    wanted = (Wanted("executorch-qnn", "int8", required=False),)
+    with pytest.raises(ExportError, match=r"no program could be written.*qnn has no int8"):
         export_bundle(digits_run, wanted, tmp_path / "bundle", silent)
     assert not list(tmp_path.iterdir())
 
@@ -192,3 +195,34 @@ def test_an_export_over_an_existing_folder_is_refused_before_work_begins(digits_
         export_bundle(digits_run, (EXECUTORCH,), out, steps.append)
     assert not steps
     assert [p.name for p in tmp_path.rglob("*")] == ["bundle", "precious"]
+
+
+class _BrokenConverter(targets["executorch-xnnpack"]):
+    """Writes half a file, and then meets an operation that it does not know."""
+
+    def export(self, source, precision, bundle):
+        super().export(source, precision, bundle)
+        (bundle / "executorch/half.pte").write_bytes(b"half")
+        raise NotImplementedError("no rule for\n  'fancy_op'")
+
+
+def test_an_operation_that_a_converter_does_not_know_is_a_row_and_no_crash(
+    digits_run, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(targets._entries, "coreml", _BrokenConverter)
+    wanted = (Wanted("coreml", "fp32", required=False), EXECUTORCH)
+    exported = export_bundle(digits_run, wanted, tmp_path / "bundle", silent)
+    assert exported.left_out == {
+        "coreml fp32": "coreml fp32 cannot take this model: NotImplementedError: "
+        "no rule for 'fancy_op'"
+    }
+    assert not (tmp_path / "bundle/executorch/half.pte").exists()
+    (row,) = exported.report.values()
+    assert row.files == {
+        "executorch/xnnpack.pte": (tmp_path / "bundle/executorch/xnnpack.pte").stat().st_size
+    }
+    assert row.inside > 0
+    assert row.planned_bytes > 0
+    assert 0 < row.largest_difference <= 1e-5
+    with pytest.raises(ExportError, match="cannot take this model"):
+        export_bundle(digits_run, (Wanted("coreml", "fp32"),), tmp_path / "other", silent)

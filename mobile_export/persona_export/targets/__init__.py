@@ -3,10 +3,21 @@
 from persona_export.targets.base import (
     Executor,
     ExportError,
+    NotRunnableError,
     Precision,
+    SlotFeed,
     Source,
     Target,
     targets,
 )
 
-__all__ = ["Executor", "ExportError", "Precision", "Source", "Target", "targets"]
+__all__ = [
+    "Executor",
+    "ExportError",
+    "NotRunnableError",
+    "Precision",
+    "SlotFeed",
+    "Source",
+    "Target",
+    "targets",
+]

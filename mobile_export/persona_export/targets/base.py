@@ -14,6 +14,8 @@ from persona.formats.slots import Array, SlotSpec
 from persona.registry import Registry
 
 Precision = Literal["fp32", "fp16", "int8"]
+SlotFeed = Literal["auto", "inputs", "patched"]
+"""How slots reach a program: as its inputs, patched into a head of its own, or as costs least."""
 
 Executor = Callable[[Mapping[str, NDArray[Any]], Mapping[str, Array]], Array]
 """Inputs by name and slot values by tensor -> output. Values as the program's feeds carry them."""
@@ -21,6 +23,10 @@ Executor = Callable[[Mapping[str, NDArray[Any]], Mapping[str, Array]], Array]
 
 class ExportError(RuntimeError):
     """A backbone that does not become a right program; the message says where it went wrong."""
+
+
+class NotRunnableError(ExportError):
+    """A program that no runtime on this machine executes; nothing is said against it."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +37,14 @@ class Source:
     slots: tuple[SlotSpec, ...]
     pooled: bool
     """Whether a program that computes the observation's features is needed."""
+    slot_feed: SlotFeed = "auto"
 
 
 class Target(ABC):
     """Writes programs for one runtime, and runs them where this machine can."""
 
     precisions: ClassVar[tuple[Precision, ...]]
+    slot_feeds: ClassVar[tuple[SlotFeed, ...]] = ("inputs",)
 
     @abstractmethod
     def export(self, source: Source, precision: Precision, bundle: Path) -> Program:
@@ -44,7 +52,11 @@ class Target(ABC):
 
     @abstractmethod
     def executor(self, bundle: Path, program: Program) -> Executor:
-        """A callable that runs the program on this machine."""
+        """A callable that runs the program on this machine.
+
+        A target whose programs nothing here executes runs the graph that went into the delegate,
+        right after it exported one; afterwards it raises NotRunnableError.
+        """
 
     def features(
         self, bundle: Path, program: Program

@@ -1,107 +1,89 @@
-"""ExecuTorch on the CPU through XNNPACK, with slot weights as trailing inputs.
+"""ExecuTorch on the CPU through XNNPACK, with slots as trailing inputs or patched into a head.
 
 One `.pte` with up to three methods that share their weights: `forward` takes the inputs and then
 every slot tensor; `base` is the same model with baked weights, to measure against; `observe`
-computes what the observation pools.
+computes what the observation pools. XNNPACK packs fed weights on each call, which large slots make
+dear: then the head is a `.pte` of its own, whose bytes hold the slots, and `forward` is the trunk.
 """
 
-from collections import Counter
+import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.export import Dim, export
 
-from persona.backbones import Backbone, DynamicDim
 from persona.formats.manifest import Feed as FeedEntry
-from persona.formats.manifest import Program
-from persona.formats.slots import Array
-from persona.quiet import quietly
-from persona_export.feeding import FedModel, Feed
+from persona.formats.manifest import Head, Program, patched_head
+from persona.formats.slots import Array, SlotKind
+from persona.method.slots import base_tensors
+from persona_export.executorch_methods import (
+    baked_method,
+    fed_method,
+    observe_method,
+    with_feeds,
+)
+from persona_export.executorch_program import Lowered, Method, lower, xnnpack
+from persona_export.executorch_runtime import LoadedMethod
+from persona_export.feed_cost import chain, ratios
+from persona_export.feeding import FedModel, Feed, FirstHalf
+from persona_export.patched import halves_reason, in_head, lower_head
+from persona_export.precision import TOLERANCE
 from persona_export.targets.base import (
     Executor,
     ExportError,
     Precision,
+    SlotFeed,
     Source,
     Target,
     targets,
 )
 
-PATH = "executorch/xnnpack.pte"
-TOLERANCE = 1e-5
+SMALL = 128 * 128
+"""Dense slots of at most as many weights are always inputs: packing them costs next to nothing."""
 
-_PRODUCTS = ("aten.addmm", "aten.mm", "aten.bmm", "aten.linear", "aten.convolution", "aten.matmul")
-
-
-class _Observe(nn.Module):
-    """`features` as a forward."""
-
-    def __init__(self, backbone: Backbone) -> None:
-        super().__init__()
-        self.backbone = backbone
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        return self.backbone.features(*inputs)
+AFFORDABLE = 1.03
+"""Fed ÷ baked up to which large dense slots are inputs too."""
 
 
 @targets.register("executorch-xnnpack")
 class ExecutorchXnnpack(Target):
-    """ExecuTorch on Android and iOS CPUs (XNNPACK); slots are inputs of the delegate."""
+    """ExecuTorch on Android and iOS CPUs (XNNPACK); slots are inputs, or patched into a head."""
 
-    precisions: ClassVar[tuple[Precision, ...]] = ("fp32",)
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
+    slot_feeds: ClassVar[tuple[SlotFeed, ...]] = ("inputs", "patched")
 
     def export(self, source: Source, precision: Precision, bundle: Path) -> Program:
-        fed = FedModel(source.backbone, source.slots, Feed.EFFECTIVE)
-        inputs = source.backbone.example_inputs()
-        feeds = tuple(torch.zeros(shape) for shape in fed.feed_shapes)
-        methods: dict[str, tuple[nn.Module, tuple[Tensor, ...]]] = {
-            "forward": (fed, inputs + feeds),
-            "base": (source.backbone, inputs),
-        }
-        if source.pooled:
-            methods["observe"] = (_Observe(source.backbone), inputs)
-        program, delegation = lower(source.backbone, methods)
-        path = bundle / PATH
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(program)
-        return Program(
-            target="executorch-xnnpack",
-            precision=precision,
-            path=PATH,
-            method="forward",
-            observe_path=PATH if source.pooled else None,
-            observe_method="observe" if source.pooled else None,
-            feeds=tuple(
-                FeedEntry(name, len(inputs) + index, None, "effective", shape)
-                for index, (name, shape) in enumerate(
-                    zip(fed.feed_names, fed.feed_shapes, strict=True)
-                )
-            ),
-            tolerance=TOLERANCE,
-            verified="executed",
-            delegation=delegation,
-        )
+        folder = bundle / "executorch"
+        suffix = "" if precision == "fp32" else f"-{precision}"
+        return _Export(source, precision, folder, suffix).chosen()
 
     def executor(self, bundle: Path, program: Program) -> Executor:
-        method = _load(bundle / program.path, program.method)
-        feeds = sorted(program.feeds, key=lambda feed: feed.index or 0)
+        method = LoadedMethod(bundle / program.path, program.method)
+        fed = [feed for feed in program.feeds if feed.patch is None]
+        feeds = sorted(fed, key=lambda feed: feed.index or 0)
+        if program.head is None:
 
-        def run(inputs: Mapping[str, NDArray[Any]], slots: Mapping[str, Array]) -> Array:
-            ordered = [*inputs.values(), *(slots[feed.tensor] for feed in feeds)]
-            return method(ordered)[0]
+            def run(inputs: Mapping[str, NDArray[Any]], slots: Mapping[str, Array]) -> Array:
+                ordered = [*inputs.values(), *(slots[feed.tensor] for feed in feeds)]
+                return method(ordered)[0]
 
-        return run
+            return run
+        head, file = program.head, (bundle / program.head.path).read_bytes()
+
+        def run_in_two(inputs: Mapping[str, NDArray[Any]], slots: Mapping[str, Array]) -> Array:
+            hidden = method([*inputs.values(), *(slots[feed.tensor] for feed in feeds)])
+            return LoadedMethod(patched_head(file, program, slots), head.method)(hidden)[0]
+
+        return run_in_two
 
     def features(
         self, bundle: Path, program: Program
     ) -> Callable[[Mapping[str, NDArray[Any]]], tuple[Array, Array]]:
         assert program.observe_path is not None
         assert program.observe_method is not None
-        method = _load(bundle / program.observe_path, program.observe_method)
+        method = LoadedMethod(bundle / program.observe_path, program.observe_method)
 
         def run(inputs: Mapping[str, NDArray[Any]]) -> tuple[Array, Array]:
             features, posterior = method(list(inputs.values()))
@@ -110,75 +92,119 @@ class ExecutorchXnnpack(Target):
         return run
 
 
-def _load(path: Path, method_name: str) -> Callable[[list[NDArray[Any]]], list[Array]]:
-    with quietly():
-        from executorch.runtime import Runtime
+class _Export:
+    """One program being written, in one or both ways of feeding its slots."""
 
-        program = Runtime.get().load_program(path)
-        method = program.load_method(method_name)
-    if method is None:
-        raise ExportError(f"{path} has no method {method_name!r}")
+    def __init__(self, source: Source, precision: Precision, folder: Path, suffix: str) -> None:
+        self.source, self.precision = source, precision
+        self.folder, self.suffix = folder, suffix
+        slots = source.slots
+        self.extra = {"base": baked_method(source.backbone, slots)}
+        if source.pooled:
+            self.extra["observe"] = observe_method(source.backbone, slots)
 
-    def run(arrays: list[NDArray[Any]]) -> list[Array]:
-        tensors = [torch.from_numpy(np.array(a, order="C")) for a in arrays]
-        return [output.numpy() for output in method.execute(tensors)]
+    def chosen(self) -> Program:
+        """The program with the feed that was asked for, or else the cheapest that is simple."""
+        feed, reason = self.source.slot_feed, "as asked for"
+        sizes = {s.name: s.out * s.in_ for s in self.source.slots if s.kind is SlotKind.DENSE}
+        large = [name for name, size in sizes.items() if size > SMALL]
+        cannot = halves_reason(self.source.backbone, self.source.slots)
+        if feed == "auto" and not large:
+            feed, reason = "inputs", f"no dense slot has more than {SMALL} weights"
+        elif feed == "auto" and cannot is not None:
+            feed, reason = "inputs", cannot
+        elif feed == "patched" and cannot is not None:
+            raise ExportError(f"executorch-xnnpack cannot patch these slots: {cannot}")
+        if feed == "inputs":
+            return self._write(*self._as_inputs(), None, feed, reason, {})
+        if feed == "patched":
+            return self._write(*self._patched(), feed, reason, {})
+        return self._cheaper(large)
 
-    return run
-
-
-def lower(
-    backbone: Backbone, methods: Mapping[str, tuple[nn.Module, tuple[Tensor, ...]]]
-) -> tuple[bytes, dict[str, Any]]:
-    """Lower modules that take the backbone's inputs first to one program.
-
-    Returns its bytes, and for each method how many delegates it has and what stayed outside.
-    Raises ExportError when a matrix product or convolution fell out of the delegate.
-    """
-    with quietly():
-        from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
-        from executorch.exir.passes import MemoryPlanningPass
-
-        from persona_export.slot_partitioner import slot_partitioner
-
-        exported = {}
-        for name, (module, inputs) in methods.items():
-            shapes = (_dynamic_shapes(backbone, len(inputs)),)
-            frozen = module.eval().requires_grad_(False)
-            exported[name] = export(frozen, inputs, dynamic_shapes=shapes)
-        edge = to_edge_transform_and_lower(
-            exported, partitioner={name: [slot_partitioner()] for name in exported}
+    def _cheaper(self, large: list[str]) -> Program:
+        fed, feeds = self._as_inputs()
+        trunk, patches, head = self._patched()
+        base = base_tensors(self.source.backbone, self.source.slots)
+        inputs = list(self.source.backbone.example_inputs())
+        values = [base[feed.tensor] for feed in feeds]
+        trunk_values = [base[feed.tensor] for feed in patches if feed.patch is None]
+        measured = ratios(
+            chain([LoadedMethod(fed.program, "base")], inputs),
+            {
+                "inputs": chain([LoadedMethod(fed.program, "forward")], inputs + values),
+                "patched": chain(
+                    [LoadedMethod(trunk.program, "forward"), LoadedMethod(head.program, "forward")],
+                    inputs + trunk_values,
+                ),
+            },
         )
-        unplanned = MemoryPlanningPass(alloc_graph_input=False)
-        config = ExecutorchBackendConfig(memory_planning_pass=unplanned)
-        program = bytes(edge.to_executorch(config).buffer)
-    graphs = {name: edge.exported_program(name).graph for name in exported}
-    return program, {name: _delegation(name, graph) for name, graph in graphs.items()}
+        which = f"{', '.join(large)} has more than {SMALL} weights"
+        if measured["inputs"] <= max(AFFORDABLE, measured["patched"]):
+            return self._write(fed, feeds, None, "inputs", f"{which}, yet inputs cost little",
+                               measured)  # fmt: skip
+        return self._write(trunk, patches, head, "patched", f"{which}, and as inputs it costs more",
+                           measured)  # fmt: skip
 
+    def _as_inputs(self) -> tuple[Lowered, tuple[FeedEntry, ...]]:
+        forward, feeds = fed_method(self.source)
+        return self._lower({"forward": forward, **self.extra}), feeds
 
-def _dynamic_shapes(backbone: Backbone, arguments: int) -> tuple[dict[int, Any], ...]:
-    dims: dict[str, Any] = {}
-    shapes: list[dict[int, Any]] = []
-    for spec in backbone.input_specs():
-        axes = {}
-        for axis, dim in enumerate(spec.shape):
-            if isinstance(dim, DynamicDim):
-                axes[axis] = dims.setdefault(dim.name, Dim(dim.name, min=dim.min, max=dim.max))
-        shapes.append(axes)
-    return tuple(shapes + [{}] * (arguments - len(shapes)))
-
-
-def _delegation(method: str, graph: torch.fx.Graph) -> dict[str, Any]:
-    calls = Counter(str(n.target) for n in graph.nodes if n.op == "call_function")
-    outside = {
-        name: count
-        for name, count in calls.items()
-        if name.startswith(("aten.", "dim_order_ops.", "quantized_decomposed."))
-    }
-    fallen = [name for name in outside if name.startswith(_PRODUCTS)]
-    if fallen:
-        raise ExportError(
-            f"{', '.join(fallen)} of method {method!r} fell out of the XNNPACK delegate and would "
-            "run on a slow kernel; write the product as nn.Linear, torch.matmul or nn.Conv2d on "
-            "float32 tensors"
+    def _patched(self) -> tuple[Lowered, tuple[FeedEntry, ...], Lowered]:
+        backbone = self.source.backbone
+        outer = tuple(slot for slot in self.source.slots if not in_head(slot))
+        inner = tuple(slot for slot in self.source.slots if in_head(slot))
+        inputs = len(backbone.input_specs())
+        forward, feeds = with_feeds(
+            backbone, FedModel(FirstHalf(backbone), outer, Feed.EFFECTIVE, inputs)
         )
-    return {"delegates": calls["executorch_call_delegate"], "outside": outside}
+        trunk = self._lower({"forward": forward, **self.extra})
+        head, patches = lower_head(backbone, inner)
+        shapes = {f"{s.name}.{x}": shape for s in inner for x, shape in s.feeds().items()}
+        feeds += tuple(
+            FeedEntry(name, None, None, "effective", shapes[name], patch)
+            for name, patch in patches.items()
+        )
+        return trunk, feeds, head
+
+    def _lower(self, methods: Mapping[str, Method]) -> Lowered:
+        fresh = {
+            name: replace(method, module=copy.deepcopy(method.module))
+            for name, method in methods.items()
+        }
+        return lower(fresh, xnnpack, "XNNPACK", self.precision)
+
+    def _write(
+        self,
+        lowered: Lowered,
+        feeds: tuple[FeedEntry, ...],
+        head: Lowered | None,
+        feed: SlotFeed,
+        reason: str,
+        measured: dict[str, float],
+    ) -> Program:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"xnnpack{self.suffix}.pte"
+        path.write_bytes(lowered.program)
+        delegation = dict(lowered.delegation)
+        second = None
+        if head is not None:
+            place = self.folder / f"xnnpack{self.suffix}-head.pte"
+            place.write_bytes(head.program)
+            second = Head(f"executorch/{place.name}", "forward")
+            delegation["head"] = head.delegation["forward"]
+        observed = self.source.pooled
+        return Program(
+            target="executorch-xnnpack",
+            precision=self.precision,
+            path=f"executorch/{path.name}",
+            method="forward",
+            observe_path=f"executorch/{path.name}" if observed else None,
+            observe_method="observe" if observed else None,
+            feeds=feeds,
+            tolerance=TOLERANCE[self.precision],
+            verified="executed",
+            delegation=delegation,
+            head=second,
+            slot_feed={"chosen": feed, "why": reason}
+            | ({"ratio_to_baked": measured} if measured else {}),
+        )

@@ -83,9 +83,9 @@ def show(path: Path, trust: Path | None, as_json: bool) -> None:
 @json_option
 @command
 def verify(path: Path, trust: Path | None, as_json: bool) -> None:
-    """Check signature and files, then run every program here against the golden vectors."""
+    """Check signature and files, then run every program that runs here on the golden vectors."""
     from persona_export.parity import check_in_bundle
-    from persona_export.targets import ExportError
+    from persona_export.targets import ExportError, NotRunnableError
 
     opened = open_trusted(path, trust)
     manifest = opened.manifest
@@ -95,6 +95,8 @@ def verify(path: Path, trust: Path | None, as_json: bool) -> None:
         name = f"{program.target} {program.precision}"
         try:
             parity = check_in_bundle(opened, program)
+        except NotRunnableError as error:
+            rows[name] = {"passed": None, "verified": program.verified, "reason": str(error)}
         except ExportError as error:
             rows[name] = {"passed": False, "reason": str(error)}
             failed = str(error)
@@ -120,12 +122,15 @@ def _print_rows(opened: "Bundle", rows: dict[str, dict[str, Any]], *, pinned: bo
             columns = ("base", "prototypes", "edited", "observed", "tolerance")
             figures = [f"{row[c]:.1e}" for c in columns]
             table.add_row(name, row["verified"], *figures)
+        elif row["passed"] is None:
+            table.add_row(name, row["verified"], "[yellow]not run here[/]")
         else:
             table.add_row(name, "[red]failed[/]")
     stdout.print(table)
     for name, row in rows.items():
         if not row["passed"]:
-            stdout.print(f"[red]{name}[/]: {row['reason']}", highlight=False)
+            colour = "yellow" if row["passed"] is None else "red"
+            stdout.print(f"[{colour}]{name}[/]: {row['reason']}", highlight=False)
     stdout.print(
         f"{len(opened.manifest.files)} files match the manifest, signed by {opened.key_id}"
     )

@@ -2,13 +2,17 @@
 
 import base64
 import hashlib
+import itertools
 import json
 import math
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from persona.formats import schema
 from persona.formats.errors import Code, FormatError
@@ -21,7 +25,7 @@ BUNDLE_FORMAT = "persona.bundle/1"
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _LARGEST = (2.0 - 2.0**-23) * 2.0**127
@@ -56,8 +60,26 @@ class Port:
 
 
 @dataclass(frozen=True)
+class Patch:
+    """The bytes of a head's file that hold one slot tensor: row by row, little-endian.
+
+    offset, length: in bytes, from the file's first.
+    """
+
+    offset: int
+    length: int
+    dtype: Literal["F32"]
+
+    def __post_init__(self) -> None:
+        if self.offset < 0 or self.length < 1:
+            raise ValueError(
+                f"offset must be 0 or more and length 1 or more, got {self.offset}, {self.length}"
+            )
+
+
+@dataclass(frozen=True)
 class Feed:
-    """How one tensor of a slot reaches a program: by index, by name, or both.
+    """How one tensor of a slot reaches a program: by index, by name or both, or by a patch.
 
     tensor: `SLOT.SUFFIX`. carries: `effective` (base + prototype + edit) or `change`.
     """
@@ -67,12 +89,36 @@ class Feed:
     input: str | None
     carries: Literal["effective", "change"]
     shape: tuple[int, ...]
+    patch: Patch | None = None
 
     def __post_init__(self) -> None:
-        if self.index is None and self.input is None:
-            raise ValueError(f"{self.tensor!r} needs the index or the name of an input")
+        as_input = self.index is not None or self.input is not None
+        if as_input == (self.patch is not None):
+            raise ValueError(
+                f"{self.tensor!r} needs the index or the name of an input, or else a patch"
+            )
         if self.index is not None and self.index < 0:
             raise ValueError(f"{self.tensor!r}: index must be 0 or more, got {self.index}")
+        if self.patch is None:
+            return
+        if self.carries != "effective":
+            raise ValueError(f"{self.tensor!r}: a patch carries what is effective")
+        if self.patch.length != 4 * math.prod(self.shape):
+            raise ValueError(
+                f"{self.tensor!r}: shape {list(self.shape)} has {4 * math.prod(self.shape)} bytes, "
+                f"its patch {self.patch.length}"
+            )
+
+
+@dataclass(frozen=True)
+class Head:
+    """The second half of a program in two: it takes what the first half gives, in order.
+
+    path: one file. Slots with a patch lie in its bytes; it is loaded anew after they change.
+    """
+
+    path: str
+    method: str
 
 
 @dataclass(frozen=True)
@@ -84,6 +130,8 @@ class Program:
     tolerance: largest difference from the golden outputs, relative to max(1, largest magnitude).
     verified: `executed` by a runtime where it was exported, `interpreted` operator by operator,
     or only `lowered`.
+    head: the second half, where the program is in two.
+    slot_feed: which way of feeding slots was chosen, why, and what was measured.
     """
 
     target: str
@@ -96,6 +144,8 @@ class Program:
     tolerance: float
     verified: Literal["executed", "interpreted", "lowered"]
     delegation: dict[str, Any]
+    head: Head | None = None
+    slot_feed: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for what in ("tensor", "index", "input"):
@@ -105,6 +155,15 @@ class Program:
                 raise ValueError(f"feeds name the {what} {twice[0]!r} more than once")
         if len({feed.carries for feed in self.feeds}) > 1:
             raise ValueError("feeds must all carry `effective`, or all `change`")
+        patches = [feed.patch for feed in self.feeds if feed.patch is not None]
+        if bool(patches) != (self.head is not None):
+            raise ValueError("patches and a head must come together")
+        if self.head is not None and self.head.path in (self.path, self.observe_path):
+            raise ValueError(f"the head must be a file of its own, not {self.head.path!r}")
+        patches.sort(key=lambda patch: patch.offset)
+        for before, after in itertools.pairwise(patches):
+            if before.offset + before.length > after.offset:
+                raise ValueError(f"two patches share the byte {after.offset}")
 
 
 @dataclass(frozen=True)
@@ -164,7 +223,7 @@ class Manifest:
     made_by: dict[str, Any]
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.model):
+        if not NAME.fullmatch(self.model):
             raise ValueError(f"model {self.model!r} must be letters, digits, '_', '.' and '-'")
         names = [s.name for s in self.slots]
         if len(set(names)) != len(names) or not names:
@@ -197,6 +256,10 @@ class Manifest:
                 f == path or f.startswith(f"{path}/") for f in self.files
             ):
                 raise ValueError(f"program {program.target!r}: {path!r} is not among the files")
+        if program.head is not None and program.head.path not in self.files:
+            raise ValueError(
+                f"program {program.target!r}: {program.head.path!r} is not among the files"
+            )
         shapes = {f"{s.name}.{x}": shape for s in self.slots for x, shape in s.feeds().items()}
         for feed in program.feeds:
             if feed.tensor not in shapes:
@@ -208,6 +271,16 @@ class Manifest:
                     f"program {program.target!r} feeds {feed.tensor!r} with shape "
                     f"{list(feed.shape)}; the slot has {list(shapes[feed.tensor])}"
                 )
+            if feed.patch is not None and program.head is not None:
+                end, size = (
+                    feed.patch.offset + feed.patch.length,
+                    self.files[program.head.path].size,
+                )
+                if end > size:
+                    raise ValueError(
+                        f"program {program.target!r} patches {feed.tensor!r} up to byte {end} of "
+                        f"{program.head.path!r}, which has {size}"
+                    )
         missing = sorted(set(shapes) - {feed.tensor for feed in program.feeds})
         if missing:
             raise ValueError(f"program {program.target!r} does not feed {missing[0]!r}")
@@ -227,7 +300,7 @@ class Manifest:
 
 def _check_slot(slot: SlotSpec) -> None:
     """Whether a slot's numbers fit its kind; see `SlotSpec`."""
-    if not _NAME.fullmatch(slot.name) or slot.name == "probe" or slot.name.startswith("probe."):
+    if not NAME.fullmatch(slot.name) or slot.name == "probe" or slot.name.startswith("probe."):
         raise ValueError(f"{slot.name!r} cannot name a slot")
     affine, low_rank = slot.kind is SlotKind.AFFINE, slot.kind is SlotKind.LOW_RANK
     if slot.out < 1 or (slot.in_ != 0 if affine else slot.in_ < 1):
@@ -248,7 +321,14 @@ def encode_manifest(manifest: Manifest) -> bytes:
 def decode_manifest(data: bytes) -> Manifest:
     """Read `manifest.json`. Raises FormatError `bundle.manifest_invalid` naming the field."""
     try:
-        return schema.decode(Manifest, strict_json(data.decode("utf-8")), "manifest")
+        document = strict_json(data.decode("utf-8"))
+        found = document.get("format", BUNDLE_FORMAT) if isinstance(document, dict) else None
+        if isinstance(found, str) and found != BUNDLE_FORMAT:
+            raise ValueError(
+                f"its format is {found!r}, and this version reads {BUNDLE_FORMAT!r}; "
+                "export the bundle again, or use a version that reads it"
+            )
+        return schema.decode(Manifest, document, "manifest")
     except ValueError as error:
         raise FormatError(Code.BUNDLE_MANIFEST, f"{MANIFEST}: {error}") from None
 
@@ -256,6 +336,21 @@ def decode_manifest(data: bytes) -> Manifest:
 def digest(manifest: bytes) -> str:
     """The bundle's name in edits and observations: sha256 of the manifest's bytes, hex."""
     return hashlib.sha256(manifest).hexdigest()
+
+
+def patched_head(head: bytes, program: Program, values: Mapping[str, NDArray[np.float32]]) -> bytes:
+    """The head's file with the patched slot tensors replaced.
+
+    head: the file as the bundle has it. values: `SLOT.SUFFIX` -> effective values, binary32.
+    """
+    data = bytearray(head)
+    for feed in program.feeds:
+        if feed.patch is not None:
+            start, length = feed.patch.offset, feed.patch.length
+            data[start : start + length] = np.ascontiguousarray(
+                values[feed.tensor], "<f4"
+            ).tobytes()
+    return bytes(data)
 
 
 def verify_manifest(data: bytes, signature: Signature, keys: KeyRing) -> Manifest:

@@ -3,7 +3,8 @@
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+import struct
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ class Bundles:
     """The cases so far, by kind, and the files that they read."""
 
     def __init__(self) -> None:
-        kinds = ("manifests", "signatures", "files", "tensors")
+        kinds = ("manifests", "signatures", "files", "tensors", "patches")
         self.cases: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
         self.files: dict[str, bytes] = {}
 
@@ -51,6 +52,7 @@ def bundle_cases() -> Bundles:
     _signatures(bundles)
     _files(bundles, complete)
     _tensors(bundles)
+    _patches(bundles)
     return bundles
 
 
@@ -260,6 +262,7 @@ def _manifests(bundles: Bundles, complete: dict[str, Any]) -> None:
     ):
         broken = {**biased, "programs": [{**program, "feeds": feeds}]}
         add(f"feeds-{name}", about, broken, invalid, "program")
+    _manifests_in_two(add, small)
     second = {**program, "target": "npu", "feeds": [weight]}
     add("feeds-missing-in-second", "a tensor that the second program does not feed",
         {**good, "programs": [*good["programs"], second]}, invalid, "npu")  # fmt: skip
@@ -394,6 +397,78 @@ def _manifests(bundles: Bundles, complete: dict[str, Any]) -> None:
         files = {**small["files"], path: sha}
         add(f"path-{name}", f"a file called {path!r}", _replaced(small, "files", files), invalid,
             "file")  # fmt: skip
+
+
+def _manifests_in_two(add: Callable[..., None], small: dict[str, Any]) -> None:
+    """A program in two, whose second half holds the slot in its bytes: 100 of them."""
+    (program,), (feed,) = small["programs"], small["programs"][0]["feeds"]
+    patch = {"offset": 20, "length": 48, "dtype": "F32"}
+    patched = {**feed, "index": None, "patch": patch}
+    head = {"path": "programs/head.bin", "method": "forward"}
+    files = {**small["files"], head["path"]: {"size": 100, "sha256": "1" * 64}}
+    bias = {**patched, "tensor": "head.bias", "shape": [3],
+            "patch": {"offset": 68, "length": 12, "dtype": "F32"}}  # fmt: skip
+    slot = {**small["slots"][0], "bias": True, "bias_bound": 1.0}
+
+    def with_program(feeds: list[Any], **more: Any) -> dict[str, Any]:
+        whole = {**program, "head": head, "feeds": feeds, **more}
+        return {**small, "files": files, "programs": [whole]}
+
+    def with_patch(**more: Any) -> list[Any]:
+        return [{**patched, "patch": {**patch, **more}}]
+
+    add("good-head", "a program in two, a slot in the bytes of the second",
+        with_program([patched]), "ok")  # fmt: skip
+    add("good-head-to-the-end", "a patch that ends where the file does",
+        with_program(with_patch(offset=52)), "ok")  # fmt: skip
+    both = {**with_program([patched, bias]), "slots": [slot]}
+    add("good-head-neighbours", "two patches side by side", both, "ok")
+    mixed = with_program([patched, {**bias, "index": 2, "patch": None}])
+    add("good-head-and-input", "one tensor in the head's bytes, one an input of the first half",
+        {**mixed, "slots": [slot]}, "ok")  # fmt: skip
+    add("good-head-null", "`head` and `patch` may be null",
+        with_program([{**feed, "patch": None}], head=None), "ok")  # fmt: skip
+    add("good-slot-feed", "`slot_feed` holds anything",
+        with_program([patched], slot_feed={"why": [1, None]}), "ok")  # fmt: skip
+    over = [patched, {**bias, "patch": {**bias["patch"], "offset": 67}}]
+    bad: tuple[tuple[str, str, dict[str, Any], str], ...] = (
+        ("without-patch", "a head without a patch", with_program([feed]), "patches"),
+        ("without-head", "a patch without a head", with_program([patched], head=None), "patches"),
+        ("unlisted", "a head that is not among the files",
+         with_program([patched], head={**head, "path": "programs/other.bin"}), "other.bin"),
+        ("folder", "a head that is a folder",
+         with_program([patched], head={**head, "path": "programs"}), "programs"),
+        ("same-file", "both halves in one file",
+         with_program(with_patch(offset=0, length=48), head={**head, "path": program["path"]}),
+         "head"),
+        ("unknown-field", "an unknown field", with_program([patched], head={**head, "size": 1}),
+         "head.size"),
+        ("no-method", "no method", with_program([patched], head={"path": head["path"]}),
+         "head.method"),
+        ("patch-and-index", "a patch and a position", with_program([{**patched, "index": 2}]),
+         "head.weight"),
+        ("patch-and-input", "a patch and a name", with_program([{**patched, "input": "w"}]),
+         "head.weight"),
+        ("patch-change", "a patch of the change",
+         with_program([{**patched, "carries": "change"}]), "head.weight"),
+        ("patch-beyond", "a patch that ends after the file", with_program(with_patch(offset=53)),
+         "head.weight"),
+        ("patch-negative", "a patch before the file", with_program(with_patch(offset=-1)), "patch"),
+        ("patch-short", "fewer bytes than the tensor", with_program(with_patch(length=44)),
+         "head.weight"),
+        ("patch-long", "more bytes than the tensor", with_program(with_patch(length=49)),
+         "head.weight"),
+        ("patch-f16", "a dtype that no patch has", with_program(with_patch(dtype="F16")),
+         "patch.dtype"),
+        ("patch-fraction", "an offset with a fraction", with_program(with_patch(offset=20.0)),
+         "patch.offset"),
+        ("patch-overlap", "two patches share a byte",
+         {**with_program(over), "slots": [slot]}, "67"),
+        ("slot-feed-list", "`slot_feed` is a list", with_program([patched], slot_feed=[]),
+         "slot_feed"),
+    )  # fmt: skip
+    for name, about, document, field in bad:
+        add(f"head-{name}", about, document, "bundle.manifest_invalid", field)
 
 
 def _dotted(path: str) -> str:
@@ -629,3 +704,49 @@ def _tensors(bundles: Bundles) -> None:
     add("golden", "pooled-good-two", two, "ok", observation=POOLED)
     add("golden", "pooled-second-no-features", {**two, "features.1": None}, observation=POOLED)
     add("golden", "pooled-as-items", pooled)
+
+
+def _patches(bundles: Bundles) -> None:
+    """Heads before and after their slots were patched; `values` are what is effective."""
+    shapes: dict[str, tuple[int, ...]] = {
+        name: values.shape for name, values in MIXED.base().items()
+    }
+    for name, about, gap, backwards in (
+        ("side-by-side", "tensors one after the other", 0, False),
+        ("apart", "bytes between them that stay", 5, False),
+        ("backwards", "the last tensor first", 3, True),
+    ):
+        values = {n: wire.numbers(f"patched {name} {n}", s) for n, s in shapes.items()}
+        head, feeds = bytearray(f"head {name}: ".encode()), []
+        for tensor in sorted(shapes, reverse=backwards):
+            length = 4 * int(np.prod(shapes[tensor]))
+            feeds.append(
+                {
+                    "tensor": tensor,
+                    "index": None,
+                    "input": None,
+                    "carries": "effective",
+                    "shape": list(shapes[tensor]),
+                    "patch": {"offset": len(head), "length": length, "dtype": "F32"},
+                }
+            )
+            head += bytes(index * 7 % 256 for index in range(length + gap))
+        patched = bytearray(head)
+        for feed in feeds:
+            at = feed["patch"]["offset"]
+            for index, value in enumerate(values[feed["tensor"]].ravel().tolist()):
+                struct.pack_into("<f", patched, at + 4 * index, value)
+        path = f"bundles/patches/{name}"
+        bundles.files[f"{path}.before.bin"] = bytes(head)
+        bundles.files[f"{path}.after.bin"] = bytes(patched)
+        bundles.files[f"{path}.safetensors"] = wire.container(values, {"format": "patch"})
+        bundles.cases["patches"].append(
+            {
+                "name": name,
+                "about": about,
+                "before": f"{path}.before.bin",
+                "after": f"{path}.after.bin",
+                "values": f"{path}.safetensors",
+                "feeds": feeds,
+            }
+        )

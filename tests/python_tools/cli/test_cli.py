@@ -246,9 +246,34 @@ def test_export_of_all_targets_says_what_was_left_out_and_why(persona, trained, 
     out = tmp_path / "bundle"
     code, said = persona("export", trained, "--precision", "fp16", "--out", out)
     assert code == DONE
-    assert said["programs"] == {"coreml fp16": "interpreted"}
-    assert said["left_out"] == {"executorch-xnnpack": "executorch-xnnpack has no fp16; it has fp32"}
+    assert said["programs"] == {
+        "coreml fp16": "interpreted",
+        "executorch-coreml fp16": said["programs"]["executorch-coreml fp16"],
+        "executorch-vulkan fp16": "lowered",
+        "executorch-xnnpack fp16": "executed",
+    }
+    assert list(said["left_out"]) == ["executorch-qnn fp16"]
+    assert "download Qualcomm AI Engine Direct" in said["left_out"]["executorch-qnn fp16"]
+    for row in said["report"].values():
+        assert sum(row["files"].values()) > 0
+        assert row["seconds"] > 0
+    assert {"torch", "executorch", "coremltools"} <= set(said["versions"])
     assert last_bundle(trained).resolve() == out.resolve()
+    code, said = persona("bundle", "verify", out)
+    assert code == DONE
+    vulkan = said["programs"]["executorch-vulkan fp16"]
+    assert vulkan["passed"] is None
+    assert "no runtime on this machine executes executorch-vulkan" in vulkan["reason"]
+
+
+def test_several_precisions_go_into_one_bundle(persona, trained, tmp_path):
+    arguments = ("--target", "executorch-xnnpack", "--precision", "fp32,int8")
+    code, said = persona("export", trained, *arguments, "--out", tmp_path / "bundle")
+    assert code == DONE
+    assert said["programs"] == {
+        "executorch-xnnpack fp32": "executed",
+        "executorch-xnnpack int8": "executed",
+    }
 
 
 def test_a_target_named_twice_is_exported_once(persona, trained, tmp_path):
@@ -258,11 +283,11 @@ def test_a_target_named_twice_is_exported_once(persona, trained, tmp_path):
 
 
 def test_a_named_target_that_cannot_be_written_fails_the_export(refused, trained, tmp_path):
-    arguments = ("--target", "executorch-xnnpack", "--precision", "fp16")
+    arguments = ("--target", "executorch-qnn", "--precision", "int8")
     message = refused(
         CHECK_FAILED, "export.failed", "export", trained, *arguments, "--out", tmp_path / "bundle"
     )
-    assert message == "executorch-xnnpack has no fp16; it has fp32"
+    assert message == "executorch-qnn has no int8; it has fp16"
     assert not list(tmp_path.iterdir())
 
 

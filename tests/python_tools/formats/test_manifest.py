@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from persona.formats.errors import FormatError
 from persona.formats.manifest import (
     Dimension,
     EditKey,
@@ -269,3 +270,15 @@ def test_ports_are_one_or_more_and_named_apart(ports):
     }
     with pytest.raises(ValueError, match="all named apart"):
         broken[ports]()
+
+
+def test_a_bundle_of_another_major_version_is_refused_with_what_to_do_and_one_of_this_is_read():
+    data = encode_manifest(MANIFEST)
+    assert decode_manifest(data) == MANIFEST
+    of_the_future = json.loads(data) | {"format": "persona.bundle/2", "new_field": []}
+    with pytest.raises(
+        FormatError, match=r"persona\.bundle/2.*reads 'persona\.bundle/1'"
+    ) as refused:
+        decode_manifest(json.dumps(of_the_future).encode())
+    assert "export the bundle again, or use a version that reads it" in str(refused.value)
+    assert refused.value.code.value == "bundle.manifest_invalid"
