@@ -13,7 +13,11 @@ from persona.cli.terminal import command, json_option, say_json, stdout
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--cloud", required=True, help="Address of the cloud adapter.", metavar="URL")
+@click.option(
+    "--cloud",
+    help="Address of the cloud adapter.  [default: none, as without network]",
+    metavar="URL",
+)
 @click.option("--data", type=click.Path(path_type=Path), help="The data that the run trained on.")
 @click.option(
     "--seed",
@@ -32,7 +36,7 @@ from persona.cli.terminal import command, json_option, say_json, stdout
 @command
 def device(
     bundle: Path,
-    cloud: str,
+    cloud: str | None,
     data: Path | None,
     seed: int,
     folder: Path | None,
@@ -46,15 +50,19 @@ def device(
     """
     from persona.cli.simulated import query_score, unseen_users
     from persona.device.client import CloudClient
-    from persona.device.device import Device
+    from persona.device.device import Device, Personalisation
 
     opened = open_trusted(bundle, trust)
     (user,) = unseen_users(opened, data, 1, seed)
     with tempfile.TemporaryDirectory() as temporary:
         phone = Device(opened, folder or Path(temporary))
         before = query_score(phone, user)
-        with CloudClient(cloud, opened.manifest.model) as client:
-            came = phone.personalise(client, user.window)
+        if cloud is None:
+            phone.fall_back(phone.observe(user.window))
+            came = Personalisation(phone.live.state, "no --cloud was named", None, None, None)
+        else:
+            with CloudClient(cloud, opened.manifest.model) as client:
+                came = phone.personalise(client, user.window)
         found: dict[str, Any] = {
             "device": phone.store.state.device,
             "state": type(came.state).__name__,

@@ -17,7 +17,10 @@ from persona.training.pipeline import open_dataset
 
 
 def unseen_users(bundle: Bundle, data: Path | None, count: int, seed: int) -> list[User]:
-    """`count` devices of the test split, as the bundle's configuration makes them."""
+    """`count` devices of the test split, as the bundle's configuration makes them.
+
+    Raises DataError where the data are not those that the bundle's model was trained on.
+    """
     try:
         made_by = bundle.manifest.made_by.get("config")
         config = schema.decode(RunConfig, made_by, "made_by.config")
@@ -26,7 +29,14 @@ def unseen_users(bundle: Bundle, data: Path | None, count: int, seed: int) -> li
             f"the bundle does not say which data set to play a device from ({error}); "
             "export it with this version"
         ) from None
-    return open_dataset(config, data).devices("test", count, TEST_SEED + seed)
+    found = open_dataset(config, data)
+    trained_on = bundle.manifest.made_by.get("data_fingerprint")
+    if trained_on not in (None, found.fingerprint()):
+        raise DataError(
+            f"the bundle's model was trained on data with fingerprint {str(trained_on)[:12]}, "
+            f"these have {found.fingerprint()[:12]}; pass the data that it was trained on"
+        )
+    return found.devices("test", count, TEST_SEED + seed)
 
 
 def query_score(phone: Device, user: User) -> float:

@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from persona.cli import main
+from persona.cli.simulated import unseen_users
 from persona.device.device import Device
 from persona.formats.bundle_tensors import encode_golden
 from persona.formats.observation import Envelope, to_json, to_safetensors
@@ -81,8 +82,8 @@ def test_every_command_has_a_help_that_teaches(name):
 
 def test_the_commands_of_the_project_are_all_there():
     tops = {name.split()[1] for name in COMMANDS}
-    wanted = "demo train evaluate export bundle edit serve device bench targets backbones datasets"
-    assert tops == {*wanted.split(), "rivals"}
+    wanted = "data demo train evaluate export bundle edit serve device bench"
+    assert tops == {*wanted.split(), "targets", "backbones", "datasets", "rivals"}
     whole = CliRunner().invoke(main, ["--help"]).stdout
     assert "Exit codes: 0 done, 1 the check failed, 2 wrong usage." in whole
 
@@ -120,7 +121,8 @@ def test_listings_say_what_is_registered_and_what_it_is(persona, listing, member
         ["bench", "bundle", "--iterations", "0"],
         ["demo", "--devices", "5"],
         ["edit", "show", "/no/such/file"],
-        ["device", "bundle"],
+        ["device"],
+        ["edit", "observe", "bundle"],
     ],
     ids=" ".join,
 )
@@ -238,8 +240,33 @@ def test_evaluate_writes_report_and_results(persona, trained, tmp_path):
     for name in ("static", "prototype", "edited", "other_device_control"):
         estimate = said["accuracy"][name]
         assert 0 <= estimate["low"] <= estimate["mean"] <= estimate["high"] <= 1
-    assert {p.name for p in out.iterdir()} == {"report.html", "results.json"}
+    assert {p.name for p in out.iterdir()} == {"report.html", "results.json", "results.md"}
     assert json.loads((out / "results.json").read_text())["static"] == said["accuracy"]["static"]
+
+
+def test_evaluating_a_configuration_trains_it_and_goes_on_where_it_was(persona, tmp_path):
+    config, out = tmp_path / "tiny.toml", tmp_path / "study"
+    config.write_text(TINY.format(steps=30) + "[evaluation]\ntrainings = 1\ndevices = 6\n")
+    code, said = persona("evaluate", config, "--out", out)
+    assert (code, said["devices"]) == (DONE, 6)
+    assert {"apg", "duet-repaired", "static-same-budget"} <= set(said["accuracy"]["rivals"])
+    assert {p.name for p in out.iterdir()} == {
+        "report.html",
+        "results.json",
+        "results.md",
+        "trainings",
+    }
+    code, more = persona("evaluate", config, "--out", out, "--seeds", 2)
+    assert (code, more["devices"], more["seeds"]) == (DONE, 12, [0, 1])
+
+
+def test_a_study_leaves_a_folder_of_something_else_alone(refused, tmp_path):
+    config, out = tmp_path / "tiny.toml", tmp_path / "mine"
+    config.write_text(TINY.format(steps=30))
+    out.mkdir()
+    (out / "precious").write_text("")
+    assert "exists already" in refused(WRONG_USAGE, "usage.place", "evaluate", config, "--out", out)
+    assert [p.name for p in out.iterdir()] == ["precious"]
 
 
 def test_export_of_all_targets_says_what_was_left_out_and_why(persona, trained, tmp_path):
@@ -493,7 +520,41 @@ def test_a_bundle_of_another_run_makes_no_edit(refused, digits_run, sasrec_bundl
     assert "export this run again" in message
 
 
+def test_an_observed_device_can_have_an_edit_made(persona, digits_run, digits_bundle, tmp_path):
+    seen, made = tmp_path / "seen.json", tmp_path / "made.safetensors"
+    code, said = persona("edit", "observe", digits_bundle.path, "--seed", 3, "--out", seen)
+    assert code == DONE
+    (user,) = unseen_users(digits_bundle, None, 1, 3)
+    assert said["device"] == user.name
+    expected = Device(digits_bundle, tmp_path / "phone").observe(user.window)
+    assert json.loads(seen.read_text()) == to_json(Envelope(digits_bundle.digest, expected))
+    arguments = ("--bundle", digits_bundle.path, "--observation", seen, "--out", made)
+    code, _ = persona("edit", "make", digits_run.path, "--device", "me", *arguments)
+    assert (code, made.is_file()) == (DONE, True)
+
+
+def test_an_edit_is_for_somebody(refused, digits_run, digits_bundle, observed, tmp_path):
+    seen = observed / "seen.safetensors"
+    arguments = ("--bundle", digits_bundle.path, "--observation", seen, "--out", tmp_path / "e")
+    message = refused(
+        WRONG_USAGE, "usage.command", "edit", "make", digits_run.path, "--device", " ", *arguments
+    )
+    assert "a device has a name" in message
+
+
 # -- Serve and device
+
+
+def test_a_device_without_a_cloud_runs_its_prototype(persona, digits_bundle):
+    code, said = persona("device", digits_bundle.path)
+    assert (code, said["state"]) == (DONE, "OnPrototype")
+    assert "no --cloud was named" in said["problem"]
+
+
+def test_a_device_of_other_data_than_the_bundles_is_refused(refused, digits_bundle, monkeypatch):
+    monkeypatch.setattr("persona.data.digits.Digits.fingerprint", lambda _self: "0" * 64)
+    message = refused(WRONG_USAGE, "usage.data", "device", digits_bundle.path)
+    assert "these have 000000000000" in message
 
 
 def test_a_device_gets_its_edit_from_a_served_cloud_and_goes_on_without_it(
