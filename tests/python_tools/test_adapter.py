@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy import special
 from torch import Tensor, nn
 
 from persona.backbones import Backbone
@@ -300,3 +301,67 @@ def test_edits_help_devices_that_training_never_saw(trained: Trained, data):
     gain = static - own
     assert gain.mean() > 2 * gain.std() / len(gain) ** 0.5
     assert other.mean() > static.mean()
+
+
+# -- The equations once more, written out with NumPy for one device after the other
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def gelu(x):
+    return x * (1 + special.erf(x / np.sqrt(2))) / 2
+
+
+def affine(state, name: str, x):
+    return state[f"{name}.weight"] @ x + state.get(f"{name}.bias", 0.0)
+
+
+def normal(state, name: str, x):
+    """Batch normalisation without an affine part, as it runs after training."""
+    return (x - state[f"{name}.running_mean"]) / np.sqrt(state[f"{name}.running_var"] + 1e-5)
+
+
+def gru_step(state, name: str, x, h):
+    """Cho et al. (2014), with the gates in PyTorch's order: reset, update, new."""
+    from_x = np.split(state[f"{name}.weight_ih"] @ x + state[f"{name}.bias_ih"], 3)
+    from_h = np.split(state[f"{name}.weight_hh"] @ h + state[f"{name}.bias_hh"], 3)
+    reset, update = (sigmoid(from_x[i] + from_h[i]) for i in range(2))
+    new = np.tanh(from_x[2] + reset * from_h[2])
+    return (1 - update) * new + update * h
+
+
+def written_out(trained: Trained, vector: np.ndarray) -> dict[str, np.ndarray]:
+    """The whole edit of one device from its pooled observation."""
+    state = {n: v.double().numpy() for n, v in trained.adapter.state_dict().items()}
+    spec = trained.observation
+    x = np.clip((vector - state["encoder.mean"]) / state["encoder.deviation"], -6, 6)
+    hidden = gelu(affine(state, "encoder.net.0", x))
+    z0 = normal(state, "encoder.net.4", affine(state, "encoder.net.3", hidden))
+    strength = sigmoid(affine(state, "strength.net.2", gelu(affine(state, "strength.net.0", z0))))[
+        0
+    ]
+    edit, h = {}, np.zeros_like(z0)
+    for i, slot in enumerate(trained.slots):
+        h = gru_step(state, "transfer.cell", z0, h)
+        code = affine(state, f"transfer.codes.{i}.0", normal(state, f"transfer.norms.{i}", h))
+        z = np.tanh(affine(state, f"transfer.codes.{i}.2", gelu(code)))
+        for suffix, shape in slot.tensors().items():
+            made = affine(state, f"generators.{i}.heads.{suffix}", z).reshape(shape)
+            edit[f"{slot.name}.{suffix}"] = made
+    prior = np.maximum(vector[spec.prior_columns], 1e-4)
+    last = f"{trained.slots[-1].name}.bias"
+    edit[last] = edit[last] + sigmoid(state["prior.gate"]) * np.log(
+        prior / np.array(spec.training_mass)
+    )
+    limits = {f"{s.name}.{x}": limit for s in trained.slots for x, limit in s.limits().items()}
+    return {n: np.clip(strength * v, -limits[n], limits[n]) for n, v in edit.items()}
+
+
+def test_an_edit_is_what_the_equations_written_out_give(trained: Trained, unseen):
+    with torch.no_grad():
+        edits, _ = trained.adapter.eval()(unseen.observations)
+    for device, vector in enumerate(unseen.observations.double().numpy()):
+        for name, expected in written_out(trained, vector).items():
+            np.testing.assert_allclose(edits[name][device], expected, rtol=1e-3, atol=2e-5)

@@ -15,6 +15,7 @@ from persona.cli.edit import edit
 from persona.cli.evaluate import evaluate
 from persona.cli.export import export
 from persona.cli.listings import listings
+from persona.cli.operator import operator
 from persona.cli.serve import serve
 from persona.cli.terminal import say_json
 from persona.cli.train import train
@@ -54,5 +55,7 @@ def main() -> None:
     """
 
 
-for command in (demo, data, train, evaluate, export, bundle, edit, serve, device, bench, *listings):
+for command in (demo, data, train, evaluate, export, bundle, edit, serve, operator, device, bench):
+    main.add_command(command)
+for command in listings:
     main.add_command(command)

@@ -9,7 +9,11 @@ from rich.table import Table
 from persona.cli.terminal import CheckFailedError, command, json_option, say_json, stdout
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from persona.bundles import Bundle
+    from persona.formats.manifest import Program
+    from persona_export.parity import Parity
 
 trust_option = click.option(
     "--trust",
@@ -83,25 +87,22 @@ def show(path: Path, trust: Path | None, as_json: bool) -> None:
 @json_option
 @command
 def verify(path: Path, trust: Path | None, as_json: bool) -> None:
-    """Check signature and files, then run every program that runs here on the golden vectors."""
-    from persona_export.parity import check_in_bundle
-    from persona_export.targets import ExportError, NotRunnableError
+    """Check signature and files, then run every program that runs here on the golden vectors.
+
+    ExecuTorch's CPU programs are run twice, from Python and by a C++ runner like an app's, which
+    is built once with cmake and g++.
+    """
+    from persona_export.parity import RUN_IN_CPP, check_in_bundle, check_in_cpp
 
     opened = open_trusted(path, trust)
     manifest = opened.manifest
     rows: dict[str, dict[str, Any]] = {}
-    failed = ""
     for program in manifest.programs:
         name = f"{program.target} {program.precision}"
-        try:
-            parity = check_in_bundle(opened, program)
-        except NotRunnableError as error:
-            rows[name] = {"passed": None, "verified": program.verified, "reason": str(error)}
-        except ExportError as error:
-            rows[name] = {"passed": False, "reason": str(error)}
-            failed = str(error)
-        else:
-            rows[name] = {"passed": True, "verified": program.verified, **vars(parity)}
+        rows[name] = _row(check_in_bundle, opened, program)
+        if program.target in RUN_IN_CPP:
+            rows[f"{name}, C++"] = _row(check_in_cpp, opened, program)
+    failed = next((row["reason"] for row in rows.values() if row["passed"] is False), "")
     found = {"bundle": opened.digest, "pinned": trust is not None, "programs": rows}
     if not as_json:
         _print_rows(opened, rows, pinned=trust is not None)
@@ -109,6 +110,21 @@ def verify(path: Path, trust: Path | None, as_json: bool) -> None:
         raise CheckFailedError("bundle.program_differs", failed, found)
     if as_json:
         say_json(found)
+
+
+def _row(
+    check: "Callable[[Bundle, Program], Parity]", opened: "Bundle", program: "Program"
+) -> dict[str, Any]:
+    """What a check found; `passed` is None where it cannot be made here."""
+    from persona_export.targets import ExportError, NotRunnableError
+
+    try:
+        parity = check(opened, program)
+    except NotRunnableError as error:
+        return {"passed": None, "verified": program.verified, "reason": str(error)}
+    except ExportError as error:
+        return {"passed": False, "reason": str(error)}
+    return {"passed": True, "verified": program.verified, **vars(parity)}
 
 
 def _print_rows(opened: "Bundle", rows: dict[str, dict[str, Any]], *, pinned: bool) -> None:

@@ -8,7 +8,7 @@ import click
 from rich.markup import escape
 
 from persona.cli.bundle import open_trusted, trust_option
-from persona.cli.terminal import command, json_option, say_json, stdout
+from persona.cli.terminal import command, json_option, say_json, stdout, unseen_device_options
 
 
 @click.command()
@@ -18,14 +18,7 @@ from persona.cli.terminal import command, json_option, say_json, stdout
     help="Address of the cloud adapter.  [default: none, as without network]",
     metavar="URL",
 )
-@click.option("--data", type=click.Path(path_type=Path), help="The data that the run trained on.")
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Which unseen device to be.",
-)
+@unseen_device_options
 @click.option(
     "--folder",
     type=click.Path(path_type=Path),

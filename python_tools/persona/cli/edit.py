@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from persona.cli.bundle import open_trusted, trust_option
-from persona.cli.terminal import command, json_option, say_json, stdout
+from persona.cli.terminal import command, json_option, say_json, stdout, unseen_device_options
 
 
 @click.group()
@@ -25,14 +25,7 @@ def _named(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 
 @edit.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), help="The data that the run trained on.")
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Which unseen device to be.",
-)
+@unseen_device_options
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="A .json file."
 )

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -66,7 +67,7 @@ def _wrong_usage() -> tuple[type[Exception], ...]:
         "persona.device.client": "AddressError",
         "persona.device.engine": "EngineError",
         "persona_cloud.serving": "ListenError ServerFailedError",
-        "persona_cloud.store": "StoreError",
+        "persona_cloud.database": "StoreError",
     }
     return tuple(
         getattr(sys.modules[module], name)
@@ -123,6 +124,21 @@ def command(function: F) -> F:
 
 def _plain(message: str) -> str:
     return message.replace("[", "\\[")
+
+
+def unseen_device_options(function: F) -> F:
+    """Add --data and --seed: which unseen device a command plays."""
+    seed = click.option(
+        "--seed",
+        type=click.IntRange(0),
+        default=0,
+        show_default=True,
+        help="Which unseen device to be.",
+    )
+    data = click.option(
+        "--data", type=click.Path(path_type=Path), help="The data that the run trained on."
+    )
+    return data(seed(function))
 
 
 class Stages:
