@@ -82,7 +82,7 @@ def no_features(_self, *_inputs):
         ({"features": no_features}, "cannot run on inputs.*no attribute 'blocks'"),
         (
             {"features": lambda s, x: (x.flatten(1), s(x))},
-            "softmax of forward's logits",
+            "no shares that sum to 1",
         ),
         ({"features": lambda s, x: (x, s(x).softmax(1))}, r"features \[n, F\] first"),
         ({"input_specs": lambda _s: (InputSpec("image", "float32", (1, 3, 8, 8)),)}, "cannot run"),

@@ -193,7 +193,10 @@ def test_every_group_edit_is_trained_and_the_shared_factors_stay_the_adapters(
 
 
 def test_prototype_and_low_rank_edit_make_the_whole_edit_on_the_device(trained, devices):
-    """b·a_k + b·(a − a_k) = b·a, which holds only while all share one b."""
+    """b·a_k + b·(a − a_k) = b·a, which holds only while all share one b.
+
+    A bias that is further from its group's than its bound stays at the bound.
+    """
     personaliser, _ = bank_for(trained, devices, "low-rank")
     personaliser.bank.round_to_half()
     slots = personaliser.adapter.slots
@@ -202,6 +205,10 @@ def test_prototype_and_low_rank_edit_make_the_whole_edit_on_the_device(trained, 
         whole, _ = personaliser.adapter(observations)
         made = personaliser(observations)
         change = personaliser.change(made.prototype, made.edit)
+        group = personaliser.bank.chosen(made.prototype)
+    for slot in slots:
+        name, limit = f"{slot.name}.bias", slot.limits()["bias"]
+        whole[name] = group[name] + (whole[name] - group[name]).clamp(-limit, limit)
     for d in range(len(observations)):
         expected = materialised(slots, whole, d)
         found = materialised(slots, change, d)

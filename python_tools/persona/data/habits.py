@@ -4,8 +4,12 @@ Small concentrations a are strong habits. Over many devices every class is equal
 is why training batches are balanced over classes.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
+
+from persona.data.base import DataError
 
 Ints = NDArray[np.int64]
 
@@ -13,8 +17,20 @@ _RARE = 1e-12
 """Weight of a sample whose class a device never sees: drawn when nothing else is left."""
 
 
-def class_mix(rng: np.random.Generator, classes: int, concentration: float) -> NDArray[np.float64]:
+Habits = float | Sequence[float]
+"""A concentration, or several of which each device draws one."""
+
+
+def check_habits(habits: Habits) -> None:
+    """Raises DataError where a concentration is negative, or there is none."""
+    given = habits if isinstance(habits, Sequence) else [habits]
+    if not given or min(given) < 0:
+        raise DataError(f"habits must be 0 or more, or several such numbers, got {habits}")
+
+
+def class_mix(rng: np.random.Generator, classes: int, habits: Habits) -> NDArray[np.float64]:
     """Draw one device's class frequencies [classes]; concentration 0 means no habits: all equal."""
+    concentration = rng.choice(habits) if isinstance(habits, Sequence) else habits
     if concentration == 0:
         return np.full(classes, 1 / classes)
     return rng.dirichlet(np.full(classes, concentration))

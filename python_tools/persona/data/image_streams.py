@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persona.data.base import Arrays, DataError, Dataset, Device, Split
-from persona.data.habits import BalancedPool, class_mix, draw
+from persona.data.habits import BalancedPool, Habits, check_habits, class_mix, draw
 from persona.data.image_shifts import STRONGEST, CameraShift
 from persona.data.stable_splits import seed_of
 
@@ -31,7 +31,8 @@ class StreamScenario:
 
     window, queries: images that a device sees, and others that it is asked about.
     habits: concentration of the Dirichlet class mix; small means strong habits, 0 none: all
-    classes equally frequent. corruptions, severities, each: see `CameraShift`.
+    classes equally frequent; of several, each device draws one. corruptions, severities, each:
+    see `CameraShift`.
     streams: most devices of one owner in a call for validation or testing, 0 for any number;
     adapter devices may be as many as asked for.
     backbone_sees_adapter: trains the backbone on the adapter's images too. That is the static
@@ -41,7 +42,7 @@ class StreamScenario:
 
     window: int = 20
     queries: int = 20
-    habits: float = 0.3
+    habits: Habits = 0.3
     corruptions: tuple[str, ...] = ()
     severities: tuple[int, int] = (1, STRONGEST)
     each: int = 1
@@ -50,9 +51,10 @@ class StreamScenario:
 
     def __post_init__(self) -> None:
         """Raises DataError where a setting makes no sense."""
-        for name, least in (("window", 1), ("queries", 1), ("streams", 0), ("habits", 0)):
+        for name, least in (("window", 1), ("queries", 1), ("streams", 0)):
             if getattr(self, name) < least:
                 raise DataError(f"{name} must be {least} or more, got {getattr(self, name)}")
+        check_habits(self.habits)
 
     def camera(self) -> CameraShift:
         """What cameras are drawn from. Raises DataError where its settings make no sense."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persona.data.base import Arrays, DataError, Dataset, Device, Split
-from persona.data.habits import BalancedPool, class_mix, draw
+from persona.data.habits import BalancedPool, Habits, check_habits, class_mix, draw
 from persona.data.left_out import summary
 from persona.data.sensor_shifts import PlacementShift, align_gravity, place
 from persona.data.stable_splits import seed_of
@@ -43,9 +43,9 @@ class SensorScenario:
     length, step: samples of a window, and from the start of one to that of the next.
     window, queries: windows that a device sees, and others that it is asked about.
     habits: concentration of the Dirichlet mix of activities; small means strong habits, 0 none:
-    all activities equally frequent. rotation, gain: see `PlacementShift`; a person has another
-    placement on each of their devices. gravity_aligned: turns each window by `align_gravity`,
-    as the app then has to; a static model profits too.
+    all activities equally frequent; of several, each device draws one. rotation, gain: see
+    `PlacementShift`; a person has another placement on each of their devices. gravity_aligned:
+    turns each window by `align_gravity`, as the app then has to; a static model profits too.
     folds, fold: people are cut into so many parts, and part `fold` is for testing. The next one
     holds the held-out and the validation people: they choose checkpoints and train nothing.
     backbone_share: of the people in the other parts; the rest of those train the adapter, on
@@ -60,7 +60,7 @@ class SensorScenario:
     step: int = 64
     window: int = 20
     queries: int = 20
-    habits: float = 0.0
+    habits: Habits = 0.0
     rotation: float = 180.0
     gain: tuple[float, float] = (0.9, 1.1)
     gravity_aligned: bool = False
@@ -73,10 +73,11 @@ class SensorScenario:
 
     def __post_init__(self) -> None:
         """Raises DataError where a setting makes no sense."""
-        least = {"length": 2, "step": 1, "window": 1, "queries": 1, "habits": 0, "streams": 0}
+        least = {"length": 2, "step": 1, "window": 1, "queries": 1, "streams": 0}
         for name, value in least.items():
             if getattr(self, name) < value:
                 raise DataError(f"{name} must be {value} or more, got {getattr(self, name)}")
+        check_habits(self.habits)
         if self.folds < 3 or not 0 <= self.fold < self.folds:
             raise DataError(
                 f"folds must be 3 or more and fold 0 to folds − 1, got folds = {self.folds} and "

@@ -167,7 +167,7 @@ class PrototypeConfig:
     def __post_init__(self) -> None:
         _positive(self, "count", "steps", "batch", "rule_steps", "rule_batch", "joint_batch")
         _at_least(self, 0, "joint_steps")
-        _above_zero(self, "learning_rate", "rule_learning_rate", "joint_learning_rate")
+        _at_least(self, 0, "learning_rate", "rule_learning_rate", "joint_learning_rate")
         _at_least(self, 0, "rule_weight_decay")
 
 

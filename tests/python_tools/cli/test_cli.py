@@ -24,6 +24,7 @@ from persona.formats.observation import Envelope, to_json, to_safetensors
 from persona.runs import last_bundle
 from persona.signing import SigningKey
 from persona.training.pipeline import open_dataset
+from persona_export.runner.toolchain import missing_packages
 
 DONE, CHECK_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 SECONDS = 120
@@ -334,10 +335,25 @@ def test_bundle_verify_runs_every_program(persona, digits_run, digits_bundle):
     code, said = persona("bundle", "verify", digits_bundle.path, "--trust", pinned)
     assert code == DONE
     assert said["pinned"] is True
-    for row in said["programs"].values():
+    rows = said["programs"]
+    assert list(rows) == ["executorch-xnnpack fp32", "executorch-xnnpack fp32, C++", "coreml fp16"]
+    if missing_packages("native"):
+        assert "install" in rows.pop("executorch-xnnpack fp32, C++")["reason"]
+    for row in rows.values():
         assert row["passed"]
         figures = [row[name] for name in ("base", "prototypes", "edited", "observed")]
         assert 0 < max(figures) <= row["tolerance"]
+
+
+def test_bundle_verify_says_what_the_cpp_runner_needs_where_it_cannot_be_built(
+    persona, digits_bundle, monkeypatch
+):
+    monkeypatch.setattr(shutil, "which", lambda *_: None)
+    code, said = persona("bundle", "verify", digits_bundle.path)
+    assert code == DONE
+    row = said["programs"]["executorch-xnnpack fp32, C++"]
+    assert row["passed"] is None
+    assert "tools are missing; install cmake make g++" in row["reason"]
 
 
 def test_bundle_verify_fails_on_a_flipped_bit(refused, digits_bundle, tmp_path):
@@ -364,7 +380,11 @@ def test_bundle_verify_of_a_program_that_differs_prints_one_object_with_every_ro
     assert said["error"]["code"] == "bundle.program_differs"
     assert "differs from PyTorch" in said["error"]["message"]
     passed = {name: row["passed"] for name, row in said["programs"].items()}
-    assert passed == {"executorch-xnnpack fp32": False, "coreml fp16": True}
+    assert passed == {
+        "executorch-xnnpack fp32": False,
+        "executorch-xnnpack fp32, C++": None if missing_packages("native") else False,
+        "coreml fp16": True,
+    }
 
 
 def test_a_pinned_key_of_someone_else_fails_the_check(refused, digits_bundle, tmp_path):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from persona.data.habits import BalancedPool, class_mix, draw
+from persona.data import DataError
+from persona.data.habits import BalancedPool, check_habits, class_mix, draw
 
 LABELS = np.repeat(np.arange(4), [400, 200, 100, 300])
 
@@ -53,3 +54,18 @@ def test_a_balanced_pool_draws_every_class_it_has_equally_often_and_no_other_sam
     assert set(picked.tolist()) == set(members.tolist())
     shares = np.bincount(LABELS[picked], minlength=4) / 30_000
     np.testing.assert_allclose(shares, [1 / 3, 0, 1 / 3, 1 / 3], atol=0.015)
+
+
+def test_of_several_habits_each_device_draws_one():
+    """Half of the devices see all classes equally often, the others one or two."""
+    rng = np.random.default_rng(8)
+    mixes = np.array([class_mix(rng, 10, [0.0, 0.05]) for _ in range(400)])
+    even = np.isclose(mixes, 0.1).all(1)
+    assert even.mean() == pytest.approx(0.5, abs=0.08)
+    assert mixes[~even].max(1).mean() > 0.6
+
+
+@pytest.mark.parametrize("habits", [-0.1, [0.3, -1.0], []])
+def test_habits_that_make_no_sense_are_refused(habits):
+    with pytest.raises(DataError, match="habits must be 0 or more"):
+        check_habits(habits)
