@@ -53,6 +53,7 @@ def config() -> RunConfig:
             learning_rate=1e-3,
             weight_decay=0.1,
             checks=5,
+            strength=True,
         ),
         PrototypeConfig(count=3, steps=20),
     )

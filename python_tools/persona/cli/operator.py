@@ -62,24 +62,24 @@ def list_keys(run: Path, database: str | None, as_json: bool) -> None:
     from persona.formats.edit import format_time
     from persona_cloud.store import Store
 
-    keys = [
-        {
-            "id": key.id,
-            "name": key.name,
-            "scopes": key.scopes,
-            "created_at": format_time(key.created_at),
-            "revoked_at": key.revoked_at and format_time(key.revoked_at),
-        }
-        for key in Store(database_of(run, database)).operator_keys()
-    ]
+    keys = Store(database_of(run, database)).operator_keys()
     if as_json:
-        say_json({"keys": keys})
+        shown = [
+            {
+                "id": key.id,
+                "name": key.name,
+                "scopes": key.scopes,
+                "created_at": format_time(key.created_at),
+                "revoked_at": key.revoked_at and format_time(key.revoked_at),
+            }
+            for key in keys
+        ]
+        say_json({"keys": shown})
         return
     for key in keys:
-        state = f"revoked at {key['revoked_at']}" if key["revoked_at"] else "good"
-        stdout.print(
-            f"{key['id']}  {key['name']}  {' '.join(key['scopes'])}  {state}", markup=False
-        )
+        state = f"revoked at {format_time(key.revoked_at)}" if key.revoked_at else "good"
+        line = f"{key.id}  {key.name}  {' '.join(key.scopes)}  {state}"
+        stdout.print(line, markup=False, highlight=False)
 
 
 @operator.command()

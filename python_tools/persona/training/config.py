@@ -111,7 +111,7 @@ class AdapterConfig:
     checks: int = 10
     cross_layer: bool = True
     prior_seed: bool = True
-    strength: bool = True
+    strength: bool = False
     hardening: tuple[str, ...] = ()
     hardening_share: float = 0.25
     familiarity: float = 1.0
