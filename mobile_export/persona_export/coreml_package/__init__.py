@@ -5,7 +5,15 @@ that the package on disk, and not only the graph in memory, is the model.
 """
 
 from persona_export.coreml_package.checks import check_package
+from persona_export.coreml_package.delegated import DelegatedMethod, check_delegated
 from persona_export.coreml_package.errors import PackageError, UnknownOperationError
 from persona_export.coreml_package.interpreter import Package
 
-__all__ = ["Package", "PackageError", "UnknownOperationError", "check_package"]
+__all__ = [
+    "DelegatedMethod",
+    "Package",
+    "PackageError",
+    "UnknownOperationError",
+    "check_delegated",
+    "check_package",
+]

@@ -4,20 +4,27 @@ Each `check_` function returns findings in plain words; an empty list means noth
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from persona_export.coreml_package.blobs import Blob
+from persona_export.coreml_package.blobs import ALIGNMENT, Blob, WeightFile
 from persona_export.coreml_package.errors import PackageError
 from persona_export.coreml_package.interpreter import Package
 from persona_export.coreml_package.operations import known
-from persona_export.coreml_package.program import BlobReference, Feature, Named, Operation
+from persona_export.coreml_package.program import (
+    BlobReference,
+    Feature,
+    Named,
+    Operation,
+    model_path,
+)
 
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "int8"]
+"""int8: weights in 8 bits, arithmetic in binary16."""
 
 _MINIMUM_IOS = {6: 15, 7: 16, 8: 17, 9: 18}
 _MINIMUM_SPECIFICATION = {"float16": 7, "int8": 9}
@@ -109,12 +116,12 @@ def check_constants(package: Package) -> list[str]:
                 blob = package.weight_file(operand.file).blob(operand.offset)
                 blobs.setdefault(operand.file, set()).add(blob)
     for file, read in blobs.items():
-        findings += _check_layout(file, package.weight_file(file).count(), read)
+        findings += _check_layout(file, package.weight_file(file), read)
     return findings
 
 
-def _check_layout(file: str, count: int, read: set[Blob]) -> list[str]:
-    ordered = sorted(read, key=lambda blob: blob.header)
+def _check_layout(file: str, weights: WeightFile, read: set[Blob]) -> list[str]:
+    ordered, count = sorted(read, key=lambda blob: blob.header), weights.count()
     findings = [
         f"{file}: blobs at {first.header} and {second.header} overlap"
         for first, second in pairwise(ordered)
@@ -122,7 +129,13 @@ def _check_layout(file: str, count: int, read: set[Blob]) -> list[str]:
     ]
     if count != len(read):
         findings.append(f"{file} says it has {count} blobs, the program reads {len(read)}")
-    return findings
+    ends = [ALIGNMENT, *(blob.end for blob in ordered)]
+    begins = [*(blob.header for blob in ordered), len(weights.content)]
+    return findings + [
+        f"{file}: {begin - end} bytes from {end} on belong to no blob that the program reads"
+        for end, begin in zip(ends, begins, strict=True)
+        if begin - end >= ALIGNMENT
+    ]
 
 
 def _name(operation: Operation) -> str:
@@ -172,7 +185,7 @@ def check_deployment(package: Package, ios: int, precision: Precision) -> list[s
             f"operations are of {program.opset}, the specification version is "
             f"{program.specification_version}"
         )
-    expected = {"fp16": "float16", "fp32": "float32"}[precision]
+    expected = "float32" if precision == "fp32" else "float16"
     for dtype, results in compute_precisions(package).items():
         if dtype != expected:
             findings.append(
@@ -182,8 +195,30 @@ def check_deployment(package: Package, ios: int, precision: Precision) -> list[s
     return findings
 
 
-def check_package(path: Path, ios: int, precision: Precision) -> list[str]:
-    """All checks on the package at `path`; a package that cannot be opened is one finding."""
+def check_files(path: Path, package: Package, others: Container[str] = ()) -> list[str]:
+    """The package at `path` has its manifest, its model and the weights that it reads, no more.
+
+    others: what may be there besides, relative to the package.
+    """
+    weights = {
+        package.weight_path(operand.file)
+        for operation in package.program.operations
+        for operand in (*operation.attributes.values(), *chain(*operation.inputs.values()))
+        if isinstance(operand, BlobReference)
+    }
+    belongs = {path / "Manifest.json", model_path(path), *weights}
+    found = {file for file in path.rglob("*") if not file.is_dir()}
+    strays = sorted(file.relative_to(path).as_posix() for file in found - belongs)
+    return [f"{name} is in the package and not of it" for name in strays if name not in others]
+
+
+def check_package(
+    path: Path, ios: int, precision: Precision, others: Container[str] = ()
+) -> list[str]:
+    """All checks on the package at `path`; a package that cannot be opened is one finding.
+
+    others: files that may lie in it although no Core ML loader reads them.
+    """
     try:
         package = Package.open(path)
     except PackageError as error:
@@ -195,4 +230,5 @@ def check_package(path: Path, ios: int, precision: Precision) -> list[str]:
     )
     findings = [finding for check in checks for finding in check(package)]
     findings += [f"no output depends on input {name!r}" for name in unused_inputs(package)]
+    findings += check_files(path, package, others)
     return findings + check_deployment(package, ios, precision)

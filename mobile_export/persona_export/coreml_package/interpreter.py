@@ -2,6 +2,7 @@
 
 Each operation is evaluated in binary32 and its result rounded to the dtype that the program
 declares for it, as hardware with wide accumulators does. Every declared shape is asserted.
+Weights that are stored in 8 bits are widened once, as a phone does when it loads the package.
 """
 
 from collections.abc import Mapping
@@ -47,11 +48,15 @@ class Package:
     def weight_file(self, name: str) -> WeightFile:
         """The weight file that the program calls `name`, such as @model_path/weights/weight.bin."""
         if name not in self._files:
-            path = self.folder / name.removeprefix("@model_path/")
+            path = self.weight_path(name)
             if not path.is_file():
                 raise PackageError(f"the program reads {name}, which is not in the package")
             self._files[name] = WeightFile.open(path)
         return self._files[name]
+
+    def weight_path(self, name: str) -> Path:
+        """Where the weight file that the program calls `name` should be."""
+        return self.folder / name.removeprefix("@model_path/")
 
     def constant(self, operand: Immediate | BlobReference) -> Value:
         """The value of a constant operand."""
@@ -69,6 +74,8 @@ class Package:
                 operand = operation.attributes["val"]
                 assert not isinstance(operand, str)
                 values[operation.outputs[0].name] = self.constant(operand)
+            elif operation.is_constant:
+                values |= self._results(operation, values)
         return values
 
     def run(self, inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
@@ -85,7 +92,7 @@ class Package:
         for feature in self.program.inputs:
             values[feature.name] = _input(feature, inputs.get(feature.name))
         for operation in self.program.operations:
-            if operation.kind != "const":
+            if not operation.is_constant:
                 values |= self._results(operation, values)
         outputs = {name: values[name] for name in self.program.results}
         return {name: np.asarray(value) for name, value in outputs.items()}
@@ -103,7 +110,7 @@ class Package:
         # Joining operations take a list even if it has one element; all others take one value.
         arguments = {
             key: [value(x) for x in operands] if key == "values" else value(operands[0])
-            for key, operands in operation.inputs.items()
+            for key, operands in operation.arguments().items()
         }
         with np.errstate(all="ignore"):
             try:

@@ -108,6 +108,17 @@ class Operation:
     outputs: tuple[Named, ...]
     attributes: dict[str, Operand]
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether the result is known before any input is: a constant, stored plainly or packed."""
+        return self.kind == "const" or self.kind.startswith("constexpr_")
+
+    def arguments(self) -> dict[str, tuple[Operand, ...]]:
+        """What the operation computes from; a packed constant has it among its attributes."""
+        if not self.is_constant:
+            return self.inputs
+        return {key: (value,) for key, value in self.attributes.items() if key != "name"}
+
     def uses(self) -> set[str]:
         """Names of the values that the operation reads."""
         return {x for operands in self.inputs.values() for x in operands if isinstance(x, str)}

@@ -4,12 +4,14 @@
 
 W and b are constants of the package; dW and db are inputs whose default is zero, so that a
 prediction without them is the base. Inputs and outputs are binary32 (integers: int32) whatever the
-precision inside: "fp32" loads from iOS 15, "fp16" from iOS 16.
+precision inside: "fp32" loads from iOS 15, "fp16" and "int8" (weights packed, arithmetic as in
+fp16) from iOS 16.
 """
 
 import re
 import shutil
 import tempfile
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,16 +19,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from persona.backbones import Backbone, DynamicDim
 from persona.backbones.base import InputSpec
 from persona.formats.manifest import Feed as FeedEntry
 from persona.formats.manifest import Program
-from persona.formats.slots import Array, SlotSpec
+from persona.formats.slots import Array, SlotKind, SlotSpec
 from persona.quiet import quietly
+from persona_export.coreml_int8 import pack_weights
 from persona_export.coreml_package.checks import (
-    Precision,
     check_package,
     minimum_ios,
     operation_histogram,
@@ -35,10 +37,16 @@ from persona_export.coreml_package.checks import (
 from persona_export.coreml_package.interpreter import Package
 from persona_export.coreml_package.program import model_path
 from persona_export.feeding import FedModel, Feed
-from persona_export.targets.base import Executor, ExportError, Source, Target, targets
-from persona_export.targets.base import Precision as AnyPrecision
+from persona_export.targets.base import (
+    Executor,
+    ExportError,
+    Precision,
+    Source,
+    Target,
+    targets,
+)
 
-MINIMUM_IOS: Mapping[Precision, int] = {"fp32": 15, "fp16": 16}
+MINIMUM_IOS: Mapping[Precision, int] = {"fp32": 15, "fp16": 16, "int8": 16}
 """Precision of the package -> the first iOS version that loads it."""
 
 
@@ -59,7 +67,8 @@ def convert_forward(
     Inputs are those of `backbone.input_specs()`, then `feed_input_name` of each feed, with shapes
     as in `SlotSpec.feeds`; low-rank factors of prototype and edit come stacked. The output is
     called `output`. Whatever was at `out` is replaced.
-    Raises CoreMLError when two inputs would share a name, or an input has no effect on the output.
+    Raises CoreMLError when two inputs would share a name, an input has no effect on the output, an
+    operator has no counterpart in Core ML, or int8 finds nothing to pack.
     """
     model = FedModel(backbone, slots, Feed.CHANGE).eval()
     feeds = {
@@ -69,16 +78,24 @@ def convert_forward(
     names = [*(spec.name for spec in backbone.input_specs()), *feeds]
     if len(set(names)) < len(backbone.input_specs()) + len(model.feed_names):
         raise CoreMLError(f"inputs or slots share a name in Core ML: {', '.join(sorted(names))}")
-    _convert(model, backbone, feeds, ("output",), precision, out)
+    _convert(model, backbone, feeds, ("output",), precision, out, _exact_weights(backbone, slots))
 
 
-def convert_observe(backbone: Backbone, precision: Precision, out: Path) -> None:
+def convert_observe(
+    backbone: Backbone, precision: Precision, out: Path, slots: tuple[SlotSpec, ...] = ()
+) -> None:
     """Write `backbone.features` to the .mlpackage `out`: outputs `features` and `posterior`.
 
+    slots: the dense ones among them keep their weights as they are in int8.
     Raises NotImplementedError when the backbone has no pooled features.
     """
-    model = _Features(backbone).eval()
-    _convert(model, backbone, {}, ("features", "posterior"), precision, out)
+    model, outputs = _Features(backbone).eval(), ("features", "posterior")
+    _convert(model, backbone, {}, outputs, precision, out, _exact_weights(backbone, slots))
+
+
+def _exact_weights(backbone: Backbone, slots: tuple[SlotSpec, ...]) -> list[NDArray[Any]]:
+    dense = [slot.name for slot in slots if slot.kind is SlotKind.DENSE]
+    return [backbone.get_parameter(f"{name}.weight").detach().numpy() for name in dense]
 
 
 class _Features(nn.Module):
@@ -99,6 +116,7 @@ def _convert(
     outputs: Sequence[str],
     precision: Precision,
     out: Path,
+    exact: Sequence[NDArray[Any]],
 ) -> None:
     exported = _export(model, backbone, feeds)
     with quietly():
@@ -109,17 +127,25 @@ def _convert(
             ct.TensorType(name, shape, np.float32, default_value=np.zeros(shape, np.float32))
             for name, shape in feeds.items()
         ]
-        package = ct.convert(
-            exported,
-            convert_to="mlprogram",
-            inputs=inputs,
-            outputs=[ct.TensorType(name, dtype=np.float32) for name in outputs],
-            minimum_deployment_target=getattr(ct.target, f"iOS{MINIMUM_IOS[precision]}"),
-            compute_precision={"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}[
-                precision
-            ],
-            skip_model_load=True,
-        )
+        try:
+            package = ct.convert(
+                exported,
+                convert_to="mlprogram",
+                inputs=inputs,
+                outputs=[ct.TensorType(name, dtype=np.float32) for name in outputs],
+                minimum_deployment_target=getattr(ct.target, f"iOS{MINIMUM_IOS[precision]}"),
+                compute_precision=getattr(
+                    ct.precision, "FLOAT32" if precision == "fp32" else "FLOAT16"
+                ),
+                skip_model_load=True,
+            )
+        except Exception as error:
+            raise CoreMLError(_reason(error, exported)) from error
+        if precision == "int8":
+            try:
+                package = pack_weights(package, exact)
+            except ValueError as error:
+                raise CoreMLError(str(error)) from error
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent) as folder:
             written = Path(folder) / "model.mlpackage"
@@ -131,6 +157,30 @@ def _convert(
             _check(written, backbone, feeds, precision)
             shutil.rmtree(out, ignore_errors=True)
             written.rename(out)
+
+
+def _reason(error: Exception, exported: torch.export.ExportedProgram) -> str:
+    """What the converter stumbled over: the operator and its layer, where that can be told."""
+    said = " ".join(str(error).split())[:300]
+    graph = {node.name: node for node in exported.graph.nodes if node.op == "call_function"}
+    # The converter's frames hold the node at hand; its messages name it in several ways, or not.
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        node = graph.get(getattr(frame.f_locals.get("node"), "name", None) or "")
+        if node is not None:
+            return (
+                f"operator {node.target} of {_layer(node)} does not become Core ML: {said}; "
+                "write the layer with other operators, or leave this target out"
+            )
+    return f"the model does not become Core ML: {type(error).__name__}: {said}"
+
+
+def _layer(node: fx.Node) -> str:
+    """Such as "layer 'trunk.stages.0.conv' (Conv2d)"; the model itself for its own forward."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    path, kind = stack[-1] if stack else ("", "")
+    name = re.sub(r"^(model|backbone)\.?|\.base$", "", path)
+    kind = str(getattr(kind, "__name__", kind)).rpartition(".")[2]
+    return f"layer {name!r} ({kind})" if name else "the model's own forward"
 
 
 def _export(
@@ -197,7 +247,7 @@ def _check(
         raise CoreMLError("the package has faults: " + "; ".join(findings))
 
 
-TOLERANCE: Mapping[str, float] = {"fp32": 1e-5, "fp16": 1e-2}
+TOLERANCE: Mapping[str, float] = {"fp32": 1e-5, "fp16": 1e-2, "int8": 5e-2}
 """Largest difference from PyTorch by precision, relative to max(1, largest output)."""
 
 
@@ -205,17 +255,16 @@ TOLERANCE: Mapping[str, float] = {"fp32": 1e-5, "fp16": 1e-2}
 class CoreML(Target):
     """Core ML packages for iOS CPU, GPU and Neural Engine; slots are optional delta inputs."""
 
-    precisions = ("fp16", "fp32")
+    precisions = ("fp16", "fp32", "int8")
 
-    def export(self, source: Source, precision: AnyPrecision, bundle: Path) -> Program:
-        assert precision != "int8"
+    def export(self, source: Source, precision: Precision, bundle: Path) -> Program:
         folder = f"coreml/{precision}"
         forward = f"{folder}/forward.mlpackage"
         observe = f"{folder}/observe.mlpackage" if source.pooled else None
         try:
             convert_forward(source.backbone, source.slots, precision, bundle / forward)
             if observe is not None:
-                convert_observe(source.backbone, precision, bundle / observe)
+                convert_observe(source.backbone, precision, bundle / observe, source.slots)
         except CoreMLError as error:
             raise ExportError(f"Core ML {precision}: {error}") from None
         package = Package.open(bundle / forward)

@@ -1,9 +1,27 @@
-"""ExecuTorch on iOS through its Core ML delegate, from iOS 17; slots are inputs of the delegate."""
+"""ExecuTorch on iOS through its Core ML delegate, from iOS 17; slots are inputs of the delegate.
 
+Where a method is one call of the delegate, the package in it is checked and interpreted, from the
+program's bytes; a model with operators that Core ML does not take is verified as lowered only.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
+from numpy.typing import NDArray
+
+from persona.formats.manifest import Program
+from persona.formats.slots import Array
+from persona_export.coreml_int8 import SMALLEST
+from persona_export.coreml_package.checks import minimum_ios
+from persona_export.coreml_package.delegated import DelegatedMethod, check_delegated
+from persona_export.coreml_package.errors import PackageError
+from persona_export.executorch_program import Lowered, Method, lower
 from persona_export.lowered_target import LoweredTarget
-from persona_export.targets.base import Precision, targets
+from persona_export.targets.base import Executor, ExportError, Precision, Source, targets
+
+IOS = 17
 
 
 @targets.register("executorch-coreml")
@@ -12,17 +30,71 @@ class ExecutorchCoreML(LoweredTarget):
 
     name = "executorch-coreml"
     backend = "Core ML"
-    precisions: ClassVar[tuple[Precision, ...]] = ("fp16", "fp32")
-    tolerance: ClassVar[dict[Precision, float]] = {"fp32": 1e-4, "fp16": 1e-2}
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp16", "fp32", "int8")
+    tolerance: ClassVar[dict[Precision, float]] = {"fp32": 1e-4, "fp16": 1e-2, "int8": 5e-2}
 
-    def partitioner(self, precision: Precision) -> Any:
-        import coremltools as ct
-        from executorch.backends.apple.coreml.compiler import CoreMLBackend
-        from executorch.backends.apple.coreml.partition import CoreMLPartitioner
+    def partitioner(self, precision: Precision, smallest: int = 1) -> Any:
+        from persona_export import coreml_partitioner
 
-        width = {"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}[precision]
-        return CoreMLPartitioner(
-            compile_specs=CoreMLBackend.generate_compile_specs(
-                compute_precision=width, minimum_deployment_target=ct.target.iOS17
+        return coreml_partitioner.coreml_partitioner(precision, IOS, smallest)
+
+    def lower(self, methods: Mapping[str, Method], precision: Precision) -> Lowered:
+        """The graph stays in binary32; the delegate narrows it, or packs its weights."""
+        shapes = [axes for method in methods.values() for axes in method.shapes]
+        smallest = min((dim.min for axes in shapes for dim in axes.values()), default=1)
+        return lower(methods, lambda: self.partitioner(precision, smallest), self.backend)
+
+    def export(self, source: Source, precision: Precision, bundle: Path) -> Program:
+        program = super().export(source, precision, bundle)
+        outside = [m for m in program.delegation.values() if m["outside"] or m["delegates"] != 1]
+        if outside:
+            return program
+        content = (bundle / program.path).read_bytes()
+        packed = 0
+        for name in program.delegation:
+            try:
+                method = DelegatedMethod(content, name)
+                findings = check_delegated(method, IOS, precision)
+            except PackageError as error:
+                findings = [str(error)]
+            if findings:
+                raise ExportError(
+                    f"the package of method {name!r} has faults: " + "; ".join(findings)
+                )
+            packed += sum(
+                operation.kind.startswith("constexpr_")
+                for operation in method.package.program.operations
             )
-        )
+            program.delegation[name]["minimum_ios"] = minimum_ios(method.package)
+        if precision == "int8" and not packed:
+            raise ExportError(
+                f"int8 found no weight of more than {SMALLEST} elements outside of slots; "
+                "export fp16"
+            )
+        return replace(program, verified="interpreted")
+
+    def executor(self, bundle: Path, program: Program) -> Executor:
+        if program.verified != "interpreted":
+            return super().executor(bundle, program)
+        method = DelegatedMethod((bundle / program.path).read_bytes(), program.method)
+        feeds = sorted(program.feeds, key=lambda feed: feed.index or 0)
+
+        def run(inputs: Mapping[str, NDArray[Any]], slots: Mapping[str, Array]) -> Array:
+            (output,) = method.run([*inputs.values(), *(slots[feed.tensor] for feed in feeds)])
+            return output
+
+        return run
+
+    def features(
+        self, bundle: Path, program: Program
+    ) -> Callable[[Mapping[str, NDArray[Any]]], tuple[Array, Array]]:
+        if program.verified != "interpreted":
+            return super().features(bundle, program)
+        assert program.observe_method is not None
+        method = DelegatedMethod((bundle / program.path).read_bytes(), program.observe_method)
+
+        def run(inputs: Mapping[str, NDArray[Any]]) -> tuple[Array, Array]:
+            features, posterior = method.run(list(inputs.values()))
+            return features, posterior
+
+        return run

@@ -141,15 +141,26 @@ def tile(x: Array, reps: Array) -> Array:
 
 
 @operation("gather")
-def gather(x: Array, indices: Array, axis: int = 0, batch_dims: int = 0) -> Array:
-    """Slices of x along `axis`. An index out of range is an error."""
+def gather(
+    x: Array,
+    indices: Array,
+    axis: int = 0,
+    batch_dims: int = 0,
+    validate_indices: bool = False,  # noqa: ARG001
+) -> Array:
+    """Slices of x along `axis`. An index out of range is an error, validated or not."""
     if batch_dims:
         raise ValueError("batch_dims other than 0 are not computed here")
     return np.take(x, indices, int(axis), mode="raise")
 
 
 @operation("gather_along_axis")
-def gather_along_axis(x: Array, indices: Array, axis: int = 0) -> Array:
+def gather_along_axis(
+    x: Array,
+    indices: Array,
+    axis: int = 0,
+    validate_indices: bool = False,  # noqa: ARG001
+) -> Array:
     return np.take_along_axis(x, indices, int(axis))
 
 
