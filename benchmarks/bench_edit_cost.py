@@ -2,8 +2,9 @@
 
 Ours: from the edit's bytes to the first output (verify, add, bind or patch and load, probe).
 Rivals, on the same model: export it again and load it; write a .ptd beside a program and load
-both; fine-tune on the device, one step with the gradient (PyTorch here). Mutable buffers shared
-between methods are no rival: Java and Swift cannot share them. Times are wall time, medians.
+both; write the slots into mutable buffers of the program, which costs little and does nothing where
+methods cannot share an arena (Python here, Java and Swift alike); one step of fine-tuning on the
+device with the gradient (PyTorch here). Times are wall time, medians.
 """
 
 import json
@@ -18,6 +19,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import torch
+from mutable_buffers import mutable_buffers
 from sample_models import SAMPLES, Sample
 
 from persona.backbones import Backbone
@@ -95,14 +97,16 @@ def ours(
     }
 
 
-def rivals(backbone: Backbone, folder: Path) -> dict[str, float]:
-    """What else changes a model: export again, weights in a .ptd, one step of fine-tuning."""
+def rivals(backbone: Backbone, slots: tuple[SlotSpec, ...], folder: Path) -> dict[str, float]:
+    """What else changes a model: export again, a .ptd, mutable buffers, a step of fine-tuning."""
 
     def again() -> None:
         done = lower({"base": baked_method(backbone, ())}, xnnpack, "XNNPACK")
         (folder / "again.pte").write_bytes(done.program)
         LoadedMethod(folder / "again.pte", "base")
 
+    buffers = mutable_buffers(backbone, slots)
+    effect = "in effect" if buffers.largest_effect else "WITHOUT EFFECT here"
     inputs = tuple(x.repeat(8, *[1] * (x.dim() - 1)) for x in backbone.example_inputs())
     optimiser = torch.optim.SGD(backbone.head.requires_grad_(True).parameters(), 1e-3)
 
@@ -114,6 +118,9 @@ def rivals(backbone: Backbone, folder: Path) -> dict[str, float]:
     return {
         "export again + load": milliseconds(again, 2),
         "rewrite .ptd + load": _external_weights(backbone, folder),
+        f"set mutable buffers, {effect}": milliseconds(
+            lambda: buffers.set_slots.tensors(buffers.values)
+        ),
         "one gradient step (8 samples, head)": milliseconds(step),
     }
 
@@ -157,8 +164,10 @@ def main() -> int:
     for sample in (s for s in SAMPLES if s.name in chosen):
         for feed in ("inputs", "patched"):
             table[f"{sample.name}: edit, {feed}"] = _ours(sample, feed)
+        backbone = sample.backbone()
+        slots = sample.slots(backbone, "dense")
         with tempfile.TemporaryDirectory() as folder:
-            for name, cost in rivals(sample.backbone(), Path(folder)).items():
+            for name, cost in rivals(backbone, slots, Path(folder)).items():
                 table[f"{sample.name}: {name}"] = {"all": cost}
     for name, parts in table.items():
         shown = ", ".join(f"{part} {value:.2f}" for part, value in parts.items())

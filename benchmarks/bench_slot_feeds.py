@@ -88,18 +88,22 @@ def main() -> int:
 
 
 def _draw(rows: dict[str, tuple[float, float]]) -> None:
-    figure, axes = plt.subplots(figsize=(7, 0.32 * len(rows) + 1))
+    figure, axes = plt.subplots(figsize=(7.5, 0.34 * len(rows) + 1.1))
     places = np.arange(len(rows))
-    axes.barh(places - 0.2, [r[0] for r in rows.values()], 0.38, label="base ÷ baked")
-    axes.barh(places + 0.2, [r[1] for r in rows.values()], 0.38, label="edited ÷ baked")
-    axes.axvline(CLAIM, color="black", linewidth=0.8, linestyle=":")
-    axes.set_yticks(places, [name.replace("\n", ", ") for name in rows], fontsize=7)
-    axes.set_xlim(0.8, None)
+    for offset, index, label in ((-0.2, 0, "base ÷ baked"), (0.2, 1, "edited ÷ baked")):
+        bars = axes.barh(places + offset, [row[index] for row in rows.values()], 0.38, label=label)
+        axes.bar_label(bars, fmt="%.2f", fontsize=5, padding=2)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.axvline(CLAIM, color="black", linewidth=0.8, linestyle=":", label=f"claim, {CLAIM}")
+    axes.set_yticks(places, [name.replace("\n", ", slots ") for name in rows], fontsize=7)
+    axes.set_xlim(0.8, max(1.2, 1.08 * max(max(row) for row in rows.values())))
     axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel("thread time ÷ the same model with baked weights (one thread, this machine)")
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.08), ncols=3, frameon=False)
     figure.tight_layout()
-    figure.savefig(CHART, dpi=90)
+    figure.savefig(CHART, dpi=110)
+    plt.close(figure)
     print(f"chart: {CHART}")
 
 

@@ -1,6 +1,6 @@
 """Makes docs/results.md: every study's tables, each with the command that made it and its seconds.
 
-    python benchmarks/results_page.py DATA OUT [--jobs N]
+    python benchmarks/results_page.py DATA OUT [--jobs N] [--seeds N]
 
 DATA holds one folder a data set, named as in `SETTINGS`. Studies whose data are not there are left
 out, loudly. A study that was interrupted goes on; one that is done is only read.
@@ -34,11 +34,13 @@ FINDINGS = Path(__file__).with_name("results_findings.md")
 """What people read in the tables: written by hand, set before them."""
 
 
-def study(preset: str, data: Path | None, out: Path, jobs: int) -> Results:
+def study(preset: str, data: Path | None, out: Path, jobs: int, seeds: int | None) -> Results:
     """Run, or go on with, one study through the command that its section names."""
     command = ["persona", "evaluate", preset, "--out", str(out), "--jobs", str(jobs)]
     if data is not None:
         command += ["--data", str(data)]
+    if seeds is not None:
+        command += ["--seeds", str(seeds)]
     subprocess.run(command, check=True)
     return schema.decode(Results, strict_json((out / "results.json").read_bytes()), preset)
 
@@ -46,10 +48,11 @@ def study(preset: str, data: Path | None, out: Path, jobs: int) -> Results:
 def section(preset: str, folder: str | None, results: Results) -> str:
     """The study's tables under the command that makes them."""
     data = "" if folder is None else f" --data {folder}"
+    seeds = f" --seeds {len(results.seeds)}"
     spent = duration(results.stages["trainings"])
     return (
         f"{render_markdown(results)}\n"
-        f"`persona evaluate {preset}{data} --out {preset}`; {results.trainings} trainings, "
+        f"`persona evaluate {preset}{data}{seeds} --out {preset}`; {results.trainings} trainings, "
         f"{spent} of one core in all.\n"
     )
 
@@ -60,6 +63,7 @@ def main() -> int:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--seeds", type=int, help="fewer trainings than the presets ask for")
     given = parser.parse_args()
     sections, missing = [], []
     for preset, folder in SETTINGS.items():
@@ -68,7 +72,7 @@ def main() -> int:
             print(f"LEFT OUT: {preset}: there is no {data}", file=sys.stderr)
             missing.append(preset)
             continue
-        results = study(preset, data, given.out / preset, given.jobs)
+        results = study(preset, data, given.out / preset, given.jobs, given.seeds)
         sections.append(section(preset, folder, results))
     page = Path(__file__).parent.parent / "docs" / "results.md"
     page.write_text("\n".join([FINDINGS.read_text(encoding="utf-8"), *sections]), encoding="utf-8")

@@ -23,8 +23,8 @@ class YourOwn(Backbone):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.SiLU())
-        self.trunk = nn.Sequential(self.stem, nn.AdaptiveAvgPool2d(4), nn.Flatten())
+        stem = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.SiLU())
+        self.trunk = nn.Sequential(stem, nn.AdaptiveAvgPool2d(4), nn.Flatten())
         self.head = nn.Sequential(nn.Linear(128, 64), nn.GELU(), nn.Linear(64, 10))
 
     def input_specs(self) -> tuple[InputSpec, ...]:
@@ -66,11 +66,11 @@ def _spread(norm: nn.Module) -> None:
 USER = ("head.user.0", "head.user.2")
 SAMPLES = (
     Sample("image-net", {}, ("head.0", "head.2"), "trunk.second.0"),
-    Sample("conv-net", {}, ("head.0", "head.2"), "trunk.stages.1.conv"),
-    Sample("sensor-net", {}, ("head.0", "head.2"), "trunk.stages.1.conv"),
+    Sample("conv-net", {}, ("head.0", "head.2"), "trunk.stages.1.norm"),
+    Sample("sensor-net", {}, ("head.0", "head.2"), "trunk.stages.1.norm"),
     Sample("mobilenet-v3-small", {"size": 96, "classes": 100}, ("head.0", "head.3"), "head.0"),
     Sample("sasrec", RANKER, USER, "trunk.norm"),
     Sample("gru4rec", RANKER, USER, "head.user.0"),
     Sample("din", RANKER, USER, "head.user.0"),
-    Sample("your own", {}, ("head.0", "head.2"), "stem.0"),
+    Sample("your own", {}, ("head.0", "head.2"), "trunk.0.0"),
 )

@@ -17,7 +17,9 @@ from persona.formats.bundle_tensors import Golden
 from persona.formats.manifest import Program
 from persona.formats.slots import Array, SlotSpec, effective, sum_changes, zero_edit
 from persona.method.slots import base_tensors, compose, edited_forward
-from persona_export.targets import Executor, ExportError, Target, targets
+from persona_export.runner import RunnerError, run_bundle
+from persona_export.runner.build import build
+from persona_export.targets import Executor, ExportError, NotRunnableError, Target, targets
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,40 @@ def check_in_bundle(bundle: Bundle, program: Program) -> Parity:
         raise ExportError(
             f"{program.target} {program.precision} cannot be run here: {error}"
         ) from None
+
+
+RUN_IN_CPP = ("executorch-xnnpack",)
+"""Targets whose programs the C++ runner takes."""
+
+
+def check_in_cpp(bundle: Bundle, program: Program) -> Parity:
+    """The same in the C++ runner, another reader of the bundle; it is built where it was not yet.
+
+    Raises NotRunnableError where it cannot be built, ExportError where the program differs.
+    """
+    try:
+        build("native")
+    except RunnerError as error:
+        raise NotRunnableError(str(error)) from None
+    try:
+        report = run_bundle(bundle.path, "native", program.precision)
+    except RunnerError as error:
+        raise ExportError(str(error)) from None
+
+    def worst(*names: str) -> float:
+        found = (c.relative for n, c in report.cases.items() if n.partition(".")[0] in names)
+        return max(found, default=0.0)
+
+    parity = Parity(
+        base=worst("base"),
+        prototypes=worst("prototype"),
+        edited=worst("edited"),
+        observed=worst("features", "posterior"),
+        tolerance=report.tolerance,
+    )
+    for what in ("base", "prototypes", "edited", "observed"):
+        _require(program, f"{what}, in C++", getattr(parity, what))
+    return parity
 
 
 def _check_effects(

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
-from torch.export import export
+from torch import Tensor, nn
 
 from persona.quiet import quietly
 from persona_export.feeding import Constant
@@ -57,21 +56,25 @@ class _Half(nn.Module):
 
 
 def _quantised(module: nn.Module, inputs: tuple[Tensor, ...], shapes: Shapes) -> nn.Module:
-    convolves = any(isinstance(m, nn.modules.conv._ConvNd) for m in module.modules())
-    quantised = _graph_in_int8(module, inputs, shapes) if convolves else _linears_in_int8(module)
-    if not quantised:
-        raise ExportError(
-            "int8 found no convolution or linear layer outside of dense slots to quantise; "
-            "export fp32"
-        )
-    return module if quantised is True else quantised
+    slots = [name for name, m in module.named_modules() if isinstance(m, Constant)]
+    if any(isinstance(m, nn.modules.conv._ConvNd) for m in module.modules()):
+        from persona_export.int8_graph import in_int8
+
+        graph = in_int8(module, inputs, shapes, slots)
+        if graph is not None:
+            return graph
+    elif _linears_in_int8(module, slots):
+        return module
+    raise ExportError(
+        "int8 found no convolution or linear layer outside of dense slots to quantise; export fp32"
+    )
 
 
-def _linears_in_int8(module: nn.Module) -> bool:
+def _linears_in_int8(module: nn.Module, slots: Sequence[str]) -> bool:
+    """Quantise in place; whether there was anything to."""
     from torchao.quantization.granularity import PerAxis
     from torchao.quantization.quant_api import Int8DynamicActivationIntxWeightConfig, quantize_
 
-    slots = [name for name, m in module.named_modules() if isinstance(m, Constant)]
     chosen = [
         name
         for name, layer in module.named_modules()
@@ -82,32 +85,3 @@ def _linears_in_int8(module: nn.Module) -> bool:
     )
     quantize_(module, config, lambda _, name: name in chosen)
     return bool(chosen)
-
-
-def _graph_in_int8(
-    module: nn.Module, inputs: tuple[Tensor, ...], shapes: Shapes
-) -> nn.Module | None:
-    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
-        XNNPACKQuantizer,
-        get_symmetric_quantization_config,
-    )
-    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-
-    slots = [f"{name}." for name, m in module.named_modules() if isinstance(m, Constant)]
-    graph = export(module, inputs, dynamic_shapes=(shapes,)).module()
-    quantizer = XNNPACKQuantizer()
-    quantizer.set_global(get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True))
-    quantizer.set_filter_function(lambda node: _has_own_weight(node, slots))
-    prepared = prepare_pt2e(graph, quantizer)
-    prepared(*inputs)
-    converted: nn.Module = convert_pt2e(prepared)
-    narrow = [b for b in converted.buffers() if b.dtype == torch.int8]
-    return converted if narrow else None
-
-
-def _has_own_weight(node: fx.Node, slots: Sequence[str]) -> bool:
-    """Whether a layer's weight is the backbone's: neither fed from outside nor a dense slot's."""
-    weight = node.args[1] if len(node.args) > 1 else None
-    if not isinstance(weight, fx.Node):
-        return True
-    return weight.op == "get_attr" and not str(weight.target).startswith(tuple(slots) or ("\0",))

@@ -213,7 +213,7 @@ def test_int8_without_a_layer_to_quantise_is_refused(tmp_path):
         targets[XNNPACK]().export(source, "int8", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["executorch-vulkan", "executorch-coreml"])
+@pytest.mark.parametrize("name", ["executorch-vulkan"])
 def test_a_program_that_nothing_here_runs_is_proven_by_the_graph_that_went_into_it(
     name, tmp_path, edited_by_hand, at_the_bounds
 ):

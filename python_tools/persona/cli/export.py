@@ -114,22 +114,26 @@ def export(
 
 
 def _print_report(report: dict[str, "Written"]) -> None:
-    """A row a program; operators are counted inside + outside of delegates, over all methods."""
+    """A row a program; operators are counted over all of its methods."""
     table = Table(box=None, padding=(0, 1, 0, 0))
-    for column in ("program", "how", "slots", "KB", "ops in+out", "arena KB", "s", "worst"):
-        left = column in ("program", "how", "slots")
-        table.add_column(column, justify="left" if left else "right", no_wrap=True)
+    for column in ("program", "verified", "slots as"):
+        table.add_column(column, no_wrap=True, vertical="bottom")
+    for column in ("KB", "ops in\ndelegate", "ops\noutside", "peak\nKB", "s", "off by"):
+        table.add_column(column, justify="right", no_wrap=True)
     for name, row in report.items():
-        operators = "–" if row.inside is None else f"{row.inside}+{row.outside}"
-        arena = "–" if row.planned_bytes is None else f"{row.planned_bytes / 1024:.1f}"
         table.add_row(
             name,
             row.verified,
             row.slot_feed,
             f"{sum(row.files.values()) / 1024:.0f}",
-            operators,
-            arena,
+            "–" if row.inside is None else str(row.inside),
+            "–" if row.outside is None else str(row.outside),
+            "–" if row.planned_bytes is None else f"{row.planned_bytes / 1024:.1f}",
             f"{row.seconds:.0f}",
             f"{row.largest_difference:.0e}",
         )
     stdout.print(table)
+    stdout.print(
+        "[dim]off by: largest difference from PyTorch in fp32, relative to max(1, largest output); "
+        "peak: memory that the largest method's activations need[/]"
+    )

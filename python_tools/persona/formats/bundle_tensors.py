@@ -162,7 +162,10 @@ def encode_golden(
     observation: ObservationSpec,
     golden: Golden,
 ) -> bytes:
-    """Write `golden.safetensors` for programs with these inputs and this first output."""
+    """Write `golden.safetensors` for programs with these inputs and this first output.
+
+    The edit is stored as F16 where that loses nothing.
+    """
     tensors: dict[str, NDArray[Any]] = {}
     for i, (values, base, edited) in enumerate(
         zip(golden.inputs, golden.base, golden.edited, strict=True)
@@ -173,7 +176,7 @@ def encode_golden(
         tensors[f"edited.{i}"] = edited
     for name in _observed_shapes(observation):
         tensors |= {f"{name}.{i}": value for i, value in enumerate(getattr(golden, name))}
-    tensors |= {f"edit.{name}": golden.edit[name] for name in tensor_names(slots)}
+    tensors |= {f"edit.{name}": _shortest(golden.edit[name]) for name in tensor_names(slots)}
     data = container.encode(tensors, {"format": GOLDEN_FORMAT})
     decode_golden(slots, len(golden.prototypes), inputs, output, observation, data)
     return data

@@ -401,14 +401,16 @@ def test_a_token_that_the_cloud_no_longer_takes_is_cured_by_enrolling_anew(
     assert phone.store.state.device != first.device
 
 
-def test_an_expired_token_is_cured_by_enrolling_anew(digits_bundle, digits_run, tmp_path, windows):
+def test_an_expired_token_is_renewed_and_the_device_stays_who_it_is(
+    digits_bundle, digits_run, tmp_path, windows
+):
     database = f"sqlite:///{tmp_path / 'cloud.sqlite'}"
     places = (digits_run.path, digits_bundle.path, database)
     phone = Device(digits_bundle, tmp_path / "phone")
     brief = CloudConfig(*places, token_lifetime=timedelta(0))
     with running(create_app(brief)) as url, CloudClient(url, digits_run.model) as cloud:
         phone.enrol(cloud)
-        expired = phone.store.state.token
+        before, expired = phone.store.state.device, phone.store.state.token
         envelope = Envelope(digits_bundle.digest, phone.observe(windows[0]))
         with pytest.raises(CloudError) as caught:
             cloud.request_edit(expired, envelope)
@@ -418,6 +420,7 @@ def test_an_expired_token_is_cured_by_enrolling_anew(digits_bundle, digits_run, 
         came = phone.personalise(cloud, windows[0])
     assert isinstance(came.state, OnEdit)
     assert phone.store.state.token != expired
+    assert phone.store.state.device == before
 
 
 def test_a_device_enrols_once(digits_bundle, digits_run, tmp_path, cloud_url, nowhere):
