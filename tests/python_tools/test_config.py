@@ -124,9 +124,7 @@ def test_whole_numbers_are_fine_where_fractions_are_expected(written):
 
 
 def test_an_unknown_preset_is_answered_with_those_there_are(tmp_path):
-    with pytest.raises(
-        ConfigError, match=r"'digit'; there are .*digits-parts, .*or give"
-    ):
+    with pytest.raises(ConfigError, match=r"'digit'; there are .*digits-parts, .*or give"):
         load_config("digit")
     with pytest.raises(ConfigError, match=r"no configuration at .*mine\.toml"):
         load_config(str(tmp_path / "mine.toml"))

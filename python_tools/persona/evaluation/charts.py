@@ -127,7 +127,8 @@ def comparison(
         width, bottom + 44, f"{metric.title} with {LEVEL} intervals. " + "; ".join(texts) + "."
     )
     labels = max(96, 7 * min(LONGEST_LABEL, max(len(r.label) for r in every)))
-    left, right = (8, width - 8) if narrow else (labels + 8, width - (196 if isinstance(metric, Gains) else 168))
+    figures = 196 if isinstance(metric, Gains) else 168
+    left, right = (8, width - 8) if narrow else (labels + 8, width - figures)
     values = [v * metric.factor for r in every for v in (r.estimate.low, r.estimate.high)]
     if isinstance(metric, Gains):
         values.append(0.0)
