@@ -31,11 +31,27 @@ def accept_all(_: Enrolment) -> bool:
 class Limits:
     """max_json_bytes: of every body but observations, whose limit is the bundle's.
 
-    max_list: entries in one answer.
+    max_list: entries in one answer. max_waiting: edits that a process makes or has waiting; more
+    are refused with 503. max_batch: observations in one forward.
     """
 
     max_json_bytes: int = 65_536
     max_list: int = 200
+    max_waiting: int = 48
+    max_batch: int = 32
+
+
+@dataclass(frozen=True)
+class Quotas:
+    """How often is too often, as `120/minute`; None for no quota.
+
+    storage: where counts are kept, `memory://` of each process or `redis://host:6379`.
+    """
+
+    requests_per_address: str | None = "6000/minute"
+    enrolments_per_address: str | None = "1000/hour"
+    edits_per_device: str | None = "120/minute"
+    storage: str = "memory://"
 
 
 @dataclass(frozen=True)
@@ -43,18 +59,29 @@ class CloudConfig:
     """run, bundle: folders of `persona train` and of `persona export`.
 
     database_url: for SQLAlchemy; a SQLite file in the run folder where there is none.
-    token_lifetime: how long an enrolled device may ask. edit_lifetime: how long an edit is valid.
+    token_lifetime: how long a device may ask before it renews its token. renewal_grace: for how
+    long after that it still may renew. edit_lifetime: how long an edit is valid. proxies: how many
+    in front of us add `X-Forwarded-For`; one that is not there would let a client choose its
+    address.
     """
 
     run: Path
     bundle: Path
     database_url: str | None = None
-    token_lifetime: timedelta = timedelta(days=30)
+    token_lifetime: timedelta = timedelta(days=1)
+    renewal_grace: timedelta = timedelta(days=90)
     edit_lifetime: timedelta = timedelta(days=7)
     limits: Limits = Limits()
+    quotas: Quotas = Quotas()
+    proxies: int = 0
     attest: Attest = accept_all
 
     @property
     def database(self) -> str:
         """The URL of the database in use."""
-        return self.database_url or f"sqlite:///{self.run / 'cloud.sqlite'}"
+        return self.database_url or default_database(self.run)
+
+
+def default_database(run: Path) -> str:
+    """The URL of the SQLite file in a run folder."""
+    return f"sqlite:///{run / 'cloud.sqlite'}"

@@ -1,46 +1,17 @@
-"""Reading requests: who asks, with which body, and what they accept."""
+"""Reading requests: with which body, and what they accept."""
 
-import hashlib
-from datetime import UTC, datetime
 from typing import TypeVar
 
 from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from persona.formats import schema
-from persona.formats.edit import format_time
 from persona.formats.strict_json import strict_json
 from persona_cloud.problems import Problem
-from persona_cloud.service import service
-from persona_cloud.store import Device
 
 JSON = "application/json"
 
 T = TypeVar("T")
-
-
-def token_digest(token: str) -> str:
-    """As which a token is stored."""
-    return hashlib.sha256(token.encode()).hexdigest()
-
-
-def enrolled_device() -> Device:
-    """The device whose token the request carries. Raises Problem `token.*`."""
-    authorization = request.authorization
-    if authorization is None or authorization.type != "bearer" or not authorization.token:
-        raise _unauthorised("token.missing", "Expected `Authorization: Bearer TOKEN`")
-    device = service().store.device_with(token_digest(authorization.token))
-    if device is None:
-        raise _unauthorised("token.unknown", "The token in `Authorization` is of no device here")
-    if device.expires_at <= datetime.now(UTC):
-        raise _unauthorised(
-            "token.expired", f"The token expired at {format_time(device.expires_at)}"
-        )
-    return device
-
-
-def _unauthorised(code: str, said: str) -> Problem:
-    return Problem(code, said, headers={"WWW-Authenticate": 'Bearer realm="persona"'})
 
 
 def media_type(*known: str) -> str:

@@ -27,7 +27,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 BINARY: dict[str, Any] = {}
 """Raw bytes: OpenAPI 3.1 says nothing of them but their media type."""
 
-_TOKEN = "device-token"
+_TOKEN, _OPERATOR = "device-token", "operator-key"
 _COMPONENTS = "#/components/schemas/"
 
 
@@ -60,7 +60,10 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Operation:
-    """What a route does. problems: codes that it may answer with, beside the server's own."""
+    """What a route does. problems: codes that it may answer with, beside the server's own.
+
+    token: whether a device must show its token. scope: that an operator's key must have.
+    """
 
     tag: str
     answers: Mapping[int, Answer]
@@ -68,9 +71,19 @@ class Operation:
     body: Body | None = None
     parameters: tuple[Parameter, ...] = ()
     token: bool = False
+    scope: str | None = None
 
 
-_TOKEN_PROBLEMS = ("token.missing", "token.unknown", "token.expired")
+_TOKEN_PROBLEMS = (
+    "token.missing",
+    "token.unknown",
+    "token.expired",
+    "token.revoked",
+    "server.store",
+)
+_OPERATOR_PROBLEMS = ("operator.missing", "operator.unknown", "operator.scope", "server.store")
+_ALWAYS = {"X-Request-ID": "The client's own, or one that was made: names the request in the log"}
+_COME_AGAIN = {"Retry-After": "Seconds to wait"}
 _operations: dict[Callable[..., Any], Operation] = {}
 
 
@@ -105,7 +118,9 @@ def openapi(app: Flask, schemas: Mapping[str, dict[str, Any]]) -> dict[str, Any]
         "paths": dict(sorted(paths.items())),
         "components": {
             "schemas": dict(sorted(components.schemas().items())),
-            "securitySchemes": {_TOKEN: {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                name: {"type": "http", "scheme": "bearer"} for name in (_TOKEN, _OPERATOR)
+            },
         },
     }
 
@@ -177,6 +192,8 @@ def _operation(
         }
     if described.token:
         made["security"] = [{_TOKEN: []}]
+    if described.scope is not None:
+        made["security"] = [{_OPERATOR: [described.scope]}]
     return made
 
 
@@ -185,18 +202,33 @@ def _responses(described: Operation, components: _Components) -> dict[str, Any]:
     for status, answer in described.answers.items():
         responses[str(status)] = {
             "description": answer.description,
-            "headers": {
-                name: {"description": said, "schema": {"type": "string"}}
-                for name, said in answer.headers.items()
-            },
+            "headers": _headers(answer.headers),
             "content": components.content(answer.content, read=False),
         }
     codes: dict[int, list[str]] = defaultdict(list)
-    for code in described.problems + (_TOKEN_PROBLEMS if described.token else ()):
+    identity = _TOKEN_PROBLEMS if described.token else _OPERATOR_PROBLEMS if described.scope else ()
+    counted = () if described.tag == "health" and described.scope is None else ("request.too_many",)
+    for code in dict.fromkeys(described.problems + identity + counted):
         codes[KINDS[code].status].append(code)
     problem = components.content({MEDIA_TYPE: ProblemDocument}, read=False)
     for status, of_status in sorted(codes.items()):
         said = f"{HTTPStatus(status).phrase}: {', '.join(of_status)}"
-        responses[str(status)] = {"description": said, "content": problem}
-    responses["default"] = {"description": "Any other error", "content": problem}
+        later = _COME_AGAIN if status in (429, 503) else {}
+        responses[str(status)] = {
+            "description": said,
+            "headers": _headers(later),
+            "content": problem,
+        }
+    responses["default"] = {
+        "description": "Any other error",
+        "headers": _headers({}),
+        "content": problem,
+    }
     return responses
+
+
+def _headers(said: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        name: {"description": text, "schema": {"type": "string"}}
+        for name, text in {**_ALWAYS, **said}.items()
+    }

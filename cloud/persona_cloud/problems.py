@@ -4,13 +4,13 @@ Codes of `persona.formats` are passed through. `/docs` lists every code that can
 """
 
 import json
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 
-from flask import Flask, Response, current_app, request
-from sqlalchemy.exc import OperationalError
+from flask import Flask, Response, current_app, g, request
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 
 from persona.formats.errors import Code, FormatError
@@ -44,7 +44,32 @@ KINDS = {
         ),
         Kind("token.missing", 401, "No token", "Enrol with POST /v1/devices to get a token."),
         Kind("token.unknown", 401, "Unknown token", "Enrol with POST /v1/devices to get a token."),
-        Kind("token.expired", 401, "Expired token", "Enrol with POST /v1/devices to get a token."),
+        Kind(
+            "token.expired",
+            401,
+            "Expired token",
+            "Renew it with POST /v1/devices/{device}/token, or enrol anew where that is refused.",
+        ),
+        Kind("token.revoked", 401, "Revoked device", "Ask the operator why."),
+        Kind("operator.missing", 401, "No operator key", "Make one with `persona operator add`."),
+        Kind(
+            "operator.unknown",
+            401,
+            "Unknown or revoked operator key",
+            "Make one with `persona operator add`.",
+        ),
+        Kind(
+            "token.other_device",
+            403,
+            "Token of another device",
+            "Send the token that this device was given.",
+        ),
+        Kind(
+            "operator.scope",
+            403,
+            "Key without this scope",
+            "Make a key that has it with `persona operator add --scope`.",
+        ),
         Kind(
             "enrolment.refused",
             403,
@@ -52,6 +77,7 @@ KINDS = {
             "Send a fresh attestation from the platform with the enrolment.",
         ),
         Kind("request.path", 404, "No such page", "See the paths at /docs."),
+        Kind("device.unknown", 404, "Unknown device", "Take the id from the device's enrolment."),
         Kind("model.unknown", 404, "Unknown model", "Ask GET /v1/models for those there are."),
         Kind(
             "bundle.file_unknown",
@@ -97,6 +123,7 @@ KINDS = {
             for code in Code
             if code.startswith("container.")
         ),
+        Kind("request.too_many", 429, "Too many requests", "Wait for `Retry-After` seconds."),
         Kind("request.refused", 400, "Refused", "Correct the request."),
         Kind(
             "server.failed",
@@ -104,6 +131,7 @@ KINDS = {
             "The server failed",
             "Try again; if it stays, give the operator the incident's id.",
         ),
+        Kind("server.busy", 503, "Too much to do", "Wait for `Retry-After` seconds."),
         Kind("server.store", 503, "The database does not answer", "Try again after a second."),
     )
 }
@@ -155,12 +183,15 @@ def handle_problems(app: Flask) -> None:
     app.register_error_handler(Problem, _problem)
     app.register_error_handler(FormatError, _format_error)
     app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(OperationalError, _store_error)
+    for gone in (OperationalError, InterfaceError, PoolTimeoutError):
+        app.register_error_handler(gone, _store_error)
+    app.register_error_handler(DataError, _data_error)
     app.register_error_handler(Exception, _failure)
 
 
 def _document(problem: Problem, status: int | None = None) -> Response:
     kind = KINDS[problem.code]
+    g.problem = str(kind.code)
     said = problem.said if problem.said.endswith((".", "?", "!")) else f"{problem.said}."
     document = ProblemDocument(
         type=f"/docs#{kind.code}",
@@ -197,15 +228,20 @@ def _http_error(error: HTTPException) -> Response:
     return _document(Problem(code, said, headers=kept), status)
 
 
-def _store_error(error: OperationalError) -> Response:
-    current_app.logger.error("the database does not answer: %s", error.orig)
+def _data_error(_: DataError) -> Response:
+    """Text that the database cannot hold: PostgreSQL has no NUL in it."""
+    return _document(Problem("request.refused", "Expected text without control characters"))
+
+
+def _store_error(error: Exception) -> Response:
+    current_app.logger.error("the database does not answer: %s", getattr(error, "orig", error))
     return _document(
         Problem("server.store", "This request was not carried out", headers={"Retry-After": "1"})
     )
 
 
 def _failure(error: Exception) -> Response:
-    incident = uuid.uuid4()
+    incident = g.request_id
     current_app.logger.error("incident %s", incident, exc_info=error)
     return _document(
         Problem("server.failed", f"This request was not answered, incident {incident}")

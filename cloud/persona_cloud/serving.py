@@ -14,11 +14,17 @@ import torch
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from prometheus_client.multiprocess import mark_process_dead
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from persona_cloud.observing import log_as_json
 from persona_cloud.service import service_of
+from persona_cloud.worker import JsonLogger, Worker
 
 _POLL_SECONDS = 0.05
+
+THREADS = 64
+"""Threads of a process. More than `Limits.max_waiting`: the others say no, and that we live."""
 
 Ready = Callable[[str], None]
 """Called with the URL as soon as connections are taken."""
@@ -42,15 +48,18 @@ def serve(
     port: int = 8000,
     *,
     workers: int = 1,
-    threads: int = 8,
+    threads: int = THREADS,
     ready: Ready = lambda _: None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, then finish what is in flight and return.
 
-    port: 0 takes a free one. workers: processes, which share the loaded model. Must be called in
-    the main thread. Raises PortInUseError, ListenError or ServerFailedError.
+    port: 0 takes a free one. workers: processes, which share the loaded model; as many as cores
+    serve most. torch computes with one thread in each, so that they never fight over cores: one
+    forward is small, and batches use what more threads would. Must be called in the main thread.
+    Raises PortInUseError, ListenError or ServerFailedError.
     """
     torch.set_num_threads(1)
+    log_as_json()
     listener = _listen(host, port)
     url = _url(host, listener.getsockname()[1])
 
@@ -67,8 +76,10 @@ def serve(
         "bind": f"fd://{listener.detach()}",
         "workers": workers,
         "threads": threads,
-        "worker_class": "gthread",
+        "worker_class": Worker,
+        "logger_class": JsonLogger,
         "loglevel": "warning",
+        "child_exit": _worker_gone,
         "control_socket_disable": True,
         "when_ready": on_ready,
         "post_worker_init": in_worker,
@@ -88,6 +99,12 @@ def serve(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _worker_gone(_: Arbiter, worker: Any) -> None:
+    """Metrics of what a process has done stay; of what it was doing, they go with it."""
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        mark_process_dead(worker.pid)
 
 
 class _Embedded(BaseApplication):

@@ -6,114 +6,23 @@ is kept until its edit expires, so that a repeated request gets the same bytes.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 
-from sqlalchemy import (
-    JSON,
-    DateTime,
-    Dialect,
-    ForeignKey,
-    TypeDecorator,
-    UniqueConstraint,
-    create_engine,
-    delete,
-    event,
-    make_url,
-    select,
-    text,
-    update,
-)
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
-from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column, sessionmaker
+from sqlalchemy import delete, select, text, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import sessionmaker
 
 from persona.formats.verify import Signature
 from persona.issuing import Issued
-
-BUSY_SECONDS = 30
-"""How long a writer waits for another one on SQLite."""
-
-
-class StoreError(ValueError):
-    """A database that cannot be opened; the message says which and what to do."""
-
-
-class UtcTime(TypeDecorator[datetime]):
-    """Moments in UTC, also where the database forgets the zone."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        return value and value.astimezone(UTC).replace(tzinfo=None)
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        return value and value.replace(tzinfo=UTC)
-
-
-class Table(MappedAsDataclass, DeclarativeBase):
-    """Base of the tables."""
-
-    type_annotation_map = {datetime: UtcTime, dict[str, Any]: JSON}  # noqa: RUF012
-
-
-class Device(Table):
-    """An enrolled device. sequence: of the newest edit handed out, 0 before the first."""
-
-    __tablename__ = "devices"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    token_sha256: Mapped[str] = mapped_column(unique=True)
-    platform: Mapped[str]
-    enrolled_at: Mapped[datetime]
-    expires_at: Mapped[datetime]
-    sequence: Mapped[int] = mapped_column(default=0)
-
-
-class IssuedEdit(Table):
-    """That an edit was issued, and its latent: float32, little-endian."""
-
-    __tablename__ = "issued_edits"
-    __table_args__ = (UniqueConstraint("device", "sequence"),)
-
-    id: Mapped[int] = mapped_column(init=False, primary_key=True)
-    device: Mapped[str] = mapped_column(ForeignKey("devices.id"))
-    sequence: Mapped[int]
-    model: Mapped[str]
-    bundle: Mapped[str]
-    prototype: Mapped[int | None]
-    issued_at: Mapped[datetime] = mapped_column(index=True)
-    expires_at: Mapped[datetime]
-    latent: Mapped[bytes]
-
-
-class KeptAnswer(Table):
-    """The answer to a request with an `Idempotency-Key`. fingerprint: of that request."""
-
-    __tablename__ = "kept_answers"
-
-    device: Mapped[str] = mapped_column(ForeignKey("devices.id"), primary_key=True)
-    key: Mapped[str] = mapped_column(primary_key=True)
-    fingerprint: Mapped[str]
-    edit: Mapped[bytes]
-    key_id: Mapped[str]
-    signature: Mapped[bytes]
-    expires_at: Mapped[datetime] = mapped_column(index=True)
-
-
-class StoredMeasurement(Table):
-    """A latency report. model, bundle, target, precision: copied out, to be filtered by."""
-
-    __tablename__ = "measurements"
-
-    id: Mapped[int] = mapped_column(init=False, primary_key=True)
-    device: Mapped[str] = mapped_column(ForeignKey("devices.id"))
-    received_at: Mapped[datetime]
-    model: Mapped[str] = mapped_column(index=True)
-    bundle: Mapped[str]
-    target: Mapped[str]
-    precision: Mapped[str]
-    document: Mapped[dict[str, Any]]
+from persona_cloud.database import open_database, writing
+from persona_cloud.tables import (
+    Device,
+    DeviceToken,
+    IssuedEdit,
+    KeptAnswer,
+    OperatorKey,
+    StoredMeasurement,
+)
 
 
 @dataclass(frozen=True)
@@ -140,47 +49,91 @@ class Store:
     """One database. Safe to use from several threads and processes; each method is atomic."""
 
     def __init__(self, url: str) -> None:
-        try:
-            parsed = make_url(url)
-            sqlite = parsed.get_backend_name() == "sqlite"
-            waits = {"timeout": BUSY_SECONDS} if sqlite else {}
-            self._engine = create_engine(parsed, connect_args=waits)
-            if sqlite:
-                event.listen(self._engine, "connect", _prepare_sqlite)
-            Table.metadata.create_all(self._engine)
-        except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
-            raise StoreError(
-                f"{error}; expected a URL such as sqlite:///cloud.sqlite, with its driver installed"
-            ) from None
-        except DBAPIError as error:
-            raise StoreError(
-                f"cannot open the database {parsed.render_as_string()}: {error.orig}; "
-                "check that it is there, and that it may be written to"
-            ) from None
-        self._transaction = sessionmaker(self._engine, expire_on_commit=False).begin
+        """Raises StoreError."""
+        self._engine = open_database(url)
+        self._read = sessionmaker(self._engine, expire_on_commit=False).begin
+        self._write = sessionmaker(writing(self._engine), expire_on_commit=False).begin
 
     def after_fork(self) -> None:
         """Leave the parent's connections to the parent. To be called in every new process."""
         self._engine.dispose(close=False)
 
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        self._engine.dispose()
+
     def check(self) -> None:
         """Whether the database answers. Raises sqlalchemy's OperationalError."""
-        with self._transaction() as session:
+        with self._read() as session:
             session.execute(text("SELECT 1"))
 
-    def enrol(self, device: Device) -> None:
-        """Remember a new device."""
-        with self._transaction() as session:
+    def enrol(self, device: Device, token: DeviceToken) -> None:
+        """Remember a new device and its token."""
+        with self._write() as session:
             session.add(device)
+            session.flush()
+            session.add(token)
 
-    def device_with(self, token_sha256: str) -> Device | None:
-        """The device that this token was given to."""
-        with self._transaction() as session:
-            return session.scalar(select(Device).where(Device.token_sha256 == token_sha256))
+    def token(self, sha256: str) -> tuple[Device, DeviceToken] | None:
+        """The token with this digest, and the device that it was given to."""
+        query = select(Device, DeviceToken).join(DeviceToken, DeviceToken.device == Device.id)
+        with self._read() as session:
+            row = session.execute(query.where(DeviceToken.sha256 == sha256)).first()
+            return row and row.tuple()
+
+    def confirm(self, token: DeviceToken) -> None:
+        """A device has shown a token: the ones that it had before are no longer needed."""
+        older = DeviceToken.issued_at < token.issued_at
+        with self._write() as session:
+            session.execute(delete(DeviceToken).where(DeviceToken.device == token.device, older))
+            session.execute(
+                update(DeviceToken).where(DeviceToken.sha256 == token.sha256).values(used=True)
+            )
+
+    def renew(self, shown: str, token: DeviceToken) -> None:
+        """Give a device another token; the one that it has shown stays until the new one is used.
+
+        Any others go, so that a device has two at most.
+        """
+        others = DeviceToken.sha256 != shown
+        with self._write() as session:
+            session.execute(delete(DeviceToken).where(DeviceToken.device == token.device, others))
+            session.add(token)
+
+    def revoke_device(self, device: str, now: datetime) -> bool:
+        """Refuse this device from now on; whether there is such a device."""
+        with self._write() as session:
+            found = session.get(Device, device)
+            if found is not None and found.revoked_at is None:
+                found.revoked_at = now
+            return found is not None
+
+    def add_operator_key(self, key: OperatorKey) -> None:
+        """Remember a new key."""
+        with self._write() as session:
+            session.add(key)
+
+    def operator_key(self, sha256: str) -> OperatorKey | None:
+        """The key with this digest, revoked or not."""
+        with self._read() as session:
+            return session.scalar(select(OperatorKey).where(OperatorKey.sha256 == sha256))
+
+    def operator_keys(self) -> list[OperatorKey]:
+        """All keys, the oldest first."""
+        with self._read() as session:
+            return list(session.scalars(select(OperatorKey).order_by(OperatorKey.created_at)))
+
+    def revoke_operator_key(self, key: str, now: datetime) -> bool:
+        """Refuse this key from now on; whether there is such a key."""
+        with self._write() as session:
+            found = session.get(OperatorKey, key)
+            if found is not None and found.revoked_at is None:
+                found.revoked_at = now
+            return found is not None
 
     def next_sequence(self, device: str) -> int:
         """A number larger than any that this device was ever given, and given to no one else."""
-        with self._transaction() as session:
+        with self._write() as session:
             return session.execute(
                 update(Device)
                 .where(Device.id == device)
@@ -194,7 +147,7 @@ class Store:
         """The answer that this request got before, if it has a key. Raises OtherRequestError."""
         if asked is None:
             return None
-        with self._transaction() as session:
+        with self._read() as session:
             kept = session.get(KeptAnswer, (device, asked.key))
         if kept is None or kept.expires_at <= now:
             return None
@@ -220,7 +173,7 @@ class Store:
             latent=issued.latent.astype("<f4").tobytes(),
         )
         try:
-            with self._transaction() as session:
+            with self._write() as session:
                 session.execute(delete(KeptAnswer).where(KeptAnswer.expires_at <= info.issued_at))
                 session.add(edit)
                 if asked is not None:
@@ -244,7 +197,7 @@ class Store:
 
     def add_measurement(self, measurement: StoredMeasurement) -> None:
         """Remember a measurement; gives it its id."""
-        with self._transaction() as session:
+        with self._write() as session:
             session.add(measurement)
 
     def measurements(
@@ -254,11 +207,5 @@ class Store:
         query = select(StoredMeasurement).filter_by(**filters)
         if before is not None:
             query = query.where(StoredMeasurement.id < before)
-        with self._transaction() as session:
+        with self._read() as session:
             return list(session.scalars(query.order_by(StoredMeasurement.id.desc()).limit(limit)))
-
-
-def _prepare_sqlite(connection: Any, _: Any) -> None:
-    """Readers beside one writer; a commit is on the disk before a number is used."""
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-        connection.execute(f"PRAGMA {pragma}")

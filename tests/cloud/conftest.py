@@ -1,4 +1,7 @@
-"""A tiny trained run with its bundle, and the cloud that serves them over real HTTP."""
+"""A tiny trained run with its bundle, and the cloud that serves them over real HTTP.
+
+Whatever uses a database runs twice: on SQLite and on a real PostgreSQL.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -9,6 +12,8 @@ import httpx
 import pytest
 import torch
 from cloud_phone import Phone, enrol_at
+from databases import MakeDatabase, postgresql_at, sqlite_in
+from servers import free_port, postgresql, redis
 from tiny_run import CONFIG, make_bundle, make_run
 
 from persona.bundles import Bundle
@@ -17,7 +22,10 @@ from persona.runs import Run
 from persona.training.devices import observe
 from persona.training.pipeline import open_dataset
 from persona_cloud import CloudConfig, create_app
+from persona_cloud.config import Quotas
 from persona_cloud.serving import running
+
+UNLIMITED = Quotas(None, None, None)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -43,14 +51,39 @@ def observations(run: Run) -> list[Observation]:
 
 
 @pytest.fixture(scope="session")
-def config(run: Run, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> CloudConfig:
-    file = tmp_path_factory.mktemp("state") / "cloud.sqlite"
-    return CloudConfig(run.path, bundle.path, f"sqlite:///{file}")
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with postgresql(tmp_path_factory.mktemp("postgresql"), free_port()) as url:
+        yield url
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[tuple[str, object]]:
+    with redis(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def make_database(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> MakeDatabase:
+    if request.param == "postgresql":
+        return postgresql_at(request.getfixturevalue("postgresql_server"))
+    return sqlite_in(tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture
+def url(make_database: MakeDatabase) -> str:
+    return make_database()
+
+
+@pytest.fixture(scope="session")
+def config(run: Run, bundle: Bundle, make_database: MakeDatabase) -> CloudConfig:
+    return CloudConfig(run.path, bundle.path, make_database(), quotas=UNLIMITED)
 
 
 @pytest.fixture(scope="session")
 def http(config: CloudConfig) -> Iterator[httpx.Client]:
-    with running(create_app(config)) as url, httpx.Client(base_url=url) as client:
+    with running(create_app(config)) as address, httpx.Client(base_url=address) as client:
         yield client
 
 
@@ -66,15 +99,14 @@ def phone(enrol: Callable[[], Phone]) -> Phone:
 
 @pytest.fixture
 def other_cloud(
-    config: CloudConfig, tmp_path: Path
+    config: CloudConfig, url: str
 ) -> Callable[..., AbstractContextManager[httpx.Client]]:
     """A cloud of its own, with an empty database and changes to the configuration."""
 
     @contextmanager
     def cloud(**changes: object) -> Iterator[httpx.Client]:
-        empty = f"sqlite:///{tmp_path / 'other.sqlite'}"
-        app = create_app(replace(config, **{"database_url": empty, **changes}))
-        with running(app) as url, httpx.Client(base_url=url) as client:
+        app = create_app(replace(config, **{"database_url": url, **changes}))
+        with running(app) as address, httpx.Client(base_url=address) as client:
             yield client
 
     return cloud

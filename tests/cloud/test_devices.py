@@ -1,11 +1,10 @@
 """Devices enrol, each with a secret of its own that the cloud does not keep."""
 
 import hashlib
-import sqlite3
-from pathlib import Path
 
 import pytest
 from cloud_phone import problem
+from databases import everything_in, rows
 
 from persona.formats.edit import parse_time
 
@@ -25,13 +24,10 @@ def test_no_two_devices_share_a_name_or_a_secret(enrol):
 
 
 def test_only_the_digest_of_a_token_is_stored(phone, config):
-    file = Path(config.database.removeprefix("sqlite:///"))
-    with sqlite3.connect(file) as database:
-        query = "SELECT token_sha256 FROM devices WHERE id = ?"
-        (stored,) = database.execute(query, (phone.device,)).fetchone()
+    query = "SELECT sha256 FROM device_tokens WHERE device = :device"
+    ((stored,),) = rows(config.database, query, device=phone.device)
     assert stored == hashlib.sha256(phone.token.encode()).hexdigest()
-    for path in file.parent.glob(f"{file.name}*"):
-        assert phone.token.encode() not in path.read_bytes()
+    assert phone.token.encode() not in everything_in(config.database)
 
 
 def test_a_host_can_demand_an_attestation(other_cloud):

@@ -3,18 +3,18 @@
 import base64
 import hashlib
 import json
-import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from cloud_phone import enrol_at, problem
+from databases import driver, everything_in, rows
+from sqlalchemy import create_engine, text
 
 from persona.formats.edit import MEDIA_TYPE
 from persona.formats.errors import Code, FormatError
@@ -37,11 +37,6 @@ def eager(run):
         return {n: v[0].numpy() for n, v in relative.items()}, int(prototype), codes.flatten()
 
     return compute
-
-
-def rows(config, query, *values):
-    with sqlite3.connect(config.database.removeprefix("sqlite:///")) as database:
-        return database.execute(query, values).fetchall()
 
 
 def test_an_edit_over_http_verifies_and_holds_what_the_adapter_computes(phone, observations, eager):
@@ -130,9 +125,8 @@ def test_a_request_sent_many_times_at_once_is_answered_once(phone, observations,
 
     with ThreadPoolExecutor(6) as pool:
         assert len(set(pool.map(ask, range(12)))) == 1
-    assert rows(config, "SELECT count(*) FROM issued_edits WHERE device = ?", phone.device) == [
-        (1,)
-    ]
+    query = "SELECT count(*) FROM issued_edits WHERE device = :device"
+    assert rows(config.database, query, device=phone.device) == [(1,)]
 
 
 def test_a_key_used_for_another_request_is_refused(phone, observations):
@@ -184,11 +178,11 @@ def test_the_latent_is_kept_and_the_observation_is_not(phone, observations, eage
     observation = observations[5]
     phone.ask(observation)
     phone.ask_json(observation)
-    for (stored,) in rows(config, "SELECT latent FROM issued_edits WHERE device=?", phone.device):
+    query = "SELECT latent FROM issued_edits WHERE device = :device"
+    for (stored,) in rows(config.database, query, device=phone.device):
         latent = np.frombuffer(stored, "<f4")
         np.testing.assert_allclose(latent, eager(observation)[2].numpy(), rtol=1e-5, atol=1e-6)
-    file = Path(config.database.removeprefix("sqlite:///"))
-    written = b"".join(path.read_bytes() for path in file.parent.glob(f"{file.name}*"))
+    written = everything_in(config.database)
     assert phone.device.encode() in written
     assert observation.mean.tobytes() not in written
     assert json.dumps(to_json(Envelope("", observation))["mean"])[1:60].encode() not in written
@@ -204,21 +198,26 @@ def test_a_failure_inside_tells_nothing_and_leaves_nothing_half_done(
         broken.setattr(Issuer, "issue", fail)
         response = phone.ask(observations[0], **{"Idempotency-Key": "e"})
     assert "private" not in problem(response, 500, "server.failed")["detail"]
-    assert not rows(config, "SELECT * FROM issued_edits WHERE device = ?", phone.device)
-    assert not rows(config, "SELECT * FROM kept_answers WHERE device = ?", phone.device)
+    for table in ("issued_edits", "kept_answers"):
+        query = f"SELECT * FROM {table} WHERE device = :device"
+        assert not rows(config.database, query, device=phone.device)
     again = phone.ask(observations[0], **{"Idempotency-Key": "e"})
     assert phone.verify(again).info.issued_at <= datetime.now(UTC)
 
 
 def test_a_busy_database_is_a_reason_to_try_later(
-    other_cloud, bundle, observations, tmp_path, monkeypatch
+    other_cloud, bundle, observations, url, monkeypatch
 ):
-    monkeypatch.setattr("persona_cloud.store.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("persona_cloud.database.BUSY_SECONDS", 0.1)
+    if url.startswith("postgresql"):
+        pytest.skip("PostgreSQL's writers wait for rows, not for the database")
     with other_cloud() as http:
         phone = enrol_at(http, bundle)
-        with sqlite3.connect(tmp_path / "other.sqlite") as another:
-            another.execute("BEGIN IMMEDIATE")
+        engine = create_engine(driver(url), isolation_level="AUTOCOMMIT")
+        with engine.connect() as another:
+            another.execute(text("BEGIN IMMEDIATE"))
             response = phone.ask(observations[0])
+            another.execute(text("ROLLBACK"))
         problem(response, 503, "server.store")
         assert response.headers["Retry-After"] == "1"
         assert phone.verify(phone.ask(observations[0])).info.sequence == 1

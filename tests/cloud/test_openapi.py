@@ -9,6 +9,7 @@ from test_measurements import measured, report
 
 from persona.formats.observation import Envelope, to_json
 from persona_cloud import create_app
+from persona_cloud.config import Quotas
 from persona_cloud.problems import KINDS
 
 
@@ -58,6 +59,27 @@ def test_what_is_answered_fits_its_schema(http, phone, observations, fits):
     ):
         assert fits(response.json(), schema), (schema, response.text)
         assert not fits({}, schema)
+
+
+def test_the_headers_that_are_sent_are_described(api, phone, observations, other_cloud):
+    sent = phone.ask(observations[0])
+    described = api["paths"]["/v1/models/{model}/edits"]["post"]["responses"]["200"]["headers"]
+    own = {name for name in sent.headers if name.startswith(("persona-", "x-request-"))}
+    assert own <= {name.lower() for name in described}
+    assert {"etag", "expires"} <= {name.lower() for name in described} & set(sent.headers)
+    with other_cloud(quotas=Quotas("1/hour")) as http:
+        refused = [http.get("/v1/models") for _ in range(2)][1]
+    described = api["paths"]["/v1/models"]["get"]["responses"][str(refused.status_code)]
+    assert {"Retry-After", "X-Request-ID"} == set(described["headers"])
+    assert {"retry-after", "x-request-id"} <= set(refused.headers)
+
+
+def test_who_may_ask_is_described(api, http):
+    """A route that names a need refuses whoever lacks it; the others do not ask."""
+    for path, calls in api["paths"].items():
+        for method, call in calls.items():
+            status = http.request(method, path.replace("{device}", "any")).status_code
+            assert (status == 401) == ("security" in call) or "{model}" in path, (method, path)
 
 
 def test_an_observation_fits_its_schema_exactly_when_the_cloud_takes_it(phone, observations, fits):

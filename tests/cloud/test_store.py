@@ -7,17 +7,14 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Engine, event
 
-from persona_cloud.store import Device, Store, StoreError
+from persona_cloud.database import StoreError
+from persona_cloud.store import Store
+from persona_cloud.tables import Device, DeviceToken
 
 
 def device(name):
     now = datetime.now(UTC)
-    return Device(name, f"digest of {name}", "other", now, now)
-
-
-@pytest.fixture
-def url(tmp_path):
-    return f"sqlite:///{tmp_path / 'cloud.sqlite'}"
+    return Device(name, "other", now), DeviceToken(f"digest of {name}", name, now, now)
 
 
 def take(url, name, count):
@@ -27,7 +24,7 @@ def take(url, name, count):
 
 def test_threads_never_get_the_same_number(url):
     store = Store(url)
-    store.enrol(device("a"))
+    store.enrol(*device("a"))
     with ThreadPoolExecutor(8) as pool:
         given = list(pool.map(lambda _: store.next_sequence("a"), range(100)))
     assert sorted(given) == list(range(1, 101))
@@ -36,7 +33,7 @@ def test_threads_never_get_the_same_number(url):
 def test_processes_never_get_the_same_number(url):
     store = Store(url)
     for name in "ab":
-        store.enrol(device(name))
+        store.enrol(*device(name))
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
         parts = [pool.submit(take, url, "a", 60) for _ in range(2)]
         first, second = (part.result() for part in parts)
@@ -46,15 +43,16 @@ def test_processes_never_get_the_same_number(url):
 
 
 def test_numbers_go_on_after_a_restart(url):
-    Store(url).enrol(device("a"))
+    Store(url).enrol(*device("a"))
     assert take(url, "a", 2) + take(url, "a", 2) == [1, 2, 3, 4]
 
 
 def test_moments_come_back_in_utc(url):
     store, sent = Store(url), device("a")
-    store.enrol(sent)
-    assert store.device_with("digest of a").expires_at == sent.expires_at
-    assert store.device_with("digest of b") is None
+    store.enrol(*sent)
+    found, token = store.token("digest of a")
+    assert (found.enrolled_at, token.expires_at) == (sent[0].enrolled_at, sent[1].expires_at)
+    assert store.token("digest of b") is None
 
 
 @pytest.mark.parametrize(
@@ -86,6 +84,7 @@ def test_a_password_is_not_shown():
 
 def test_a_new_process_opens_its_own_connections(url):
     store, opened = Store(url), []
+    store.check()
 
     def note(*_):
         opened.append(True)

@@ -23,7 +23,9 @@ from persona.formats.observation import (
 from persona.formats.strict_json import strict_json
 from persona.issuing import Request
 from persona.signing import to_text
-from persona_cloud.incoming import JSON, body, enrolled_device, media_type, representation
+from persona_cloud.batching import BusyError
+from persona_cloud.identity import enrolled_device
+from persona_cloud.incoming import JSON, body, media_type, representation
 from persona_cloud.openapi import BINARY, Answer, Body, Operation, Parameter, operation
 from persona_cloud.outgoing import answer
 from persona_cloud.problems import KINDS, Problem
@@ -90,6 +92,7 @@ class EditDocument:
             "request.too_large",
             "request.media_type",
             "idempotency.other_request",
+            "server.busy",
             *(code for code in KINDS if code.startswith(("observation.", "container."))),
         ),
     )
@@ -104,22 +107,37 @@ def make_edit(model: str) -> Response:
     bundle = here.bundle_of(model)
     data = body(bundle.manifest.max_observation_bytes)  # first: unread bytes cost the connection
     device = enrolled_device()
+    here.quotas.spend(here.quotas.edits, "edits of a device", device.id)
     wanted = representation(MEDIA_TYPE, JSON)
     kind = media_type(JSON, MEDIA_TYPE_SAFETENSORS)
     asked = _idempotency(model, kind, data)
     observation = _observation(bundle, kind, data)
     try:
-        edit = here.store.kept_answer(device.id, asked, datetime.now(UTC))
-        if edit is None:
-            sequence = here.store.next_sequence(device.id)
-            (issued,) = here.issuer.issue([Request(device.id, sequence, observation)])
-            edit = here.store.record(issued, asked)
+        with here.batcher.place(), here.metrics.waiting.track_inprogress():
+            edit = _make(device.id, observation, asked)
+    except BusyError:
+        raise Problem(
+            "server.busy", "Other edits are being made", headers={"Retry-After": "1"}
+        ) from None
     except OtherRequestError as error:
         raise Problem(
             "idempotency.other_request",
             f"This device has sent Idempotency-Key {error!s:.200} with another body",
         ) from None
     return _answer(edit, wanted)
+
+
+def _make(device: str, observation: Observation, asked: Idempotency | None) -> SignedEdit:
+    """The edit that this request got before, or a new one. Raises OtherRequestError."""
+    here = service()
+    kept = here.store.kept_answer(device, asked, datetime.now(UTC))
+    if kept is not None:
+        return kept
+    sequence = here.store.next_sequence(device)
+    issued = here.batcher.issue(Request(device, sequence, observation))
+    edit = here.store.record(issued, asked)
+    here.metrics.edits.labels(str(issued.info.prototype).lower()).inc()
+    return edit
 
 
 def _idempotency(model: str, kind: str, data: bytes) -> Idempotency | None:

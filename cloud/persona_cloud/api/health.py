@@ -1,10 +1,12 @@
-"""Is the process alive, and can it answer?"""
+"""Is the process alive, can it answer, and what has it done?"""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from flask import Blueprint, Response
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from persona_cloud.identity import operator
 from persona_cloud.incoming import JSON
 from persona_cloud.openapi import Answer, Operation, operation
 from persona_cloud.outgoing import answer
@@ -39,3 +41,17 @@ def ready() -> Response:
     """Can it answer? The model is loaded, and the database answers."""
     service().store.check()
     return answer(Health("ready"))
+
+
+@blueprint.get("/metrics")
+@operation(
+    Operation(
+        tag="health",
+        scope="metrics",
+        answers={200: Answer("Prometheus's text format", {"text/plain": {"type": "string"}})},
+    )
+)
+def metrics() -> Response:
+    """What it has done, for Prometheus."""
+    operator("metrics")
+    return Response(service().metrics.exposition(), content_type=CONTENT_TYPE_PLAIN_0_0_4)

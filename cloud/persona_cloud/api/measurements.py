@@ -9,12 +9,13 @@ from persona.formats import schema
 from persona.formats.edit import format_time, parse_whole
 from persona.formats.measurement import Measurement
 from persona.formats.strict_json import MAX_WHOLE
-from persona_cloud.incoming import JSON, body, document, enrolled_device, media_type
+from persona_cloud.identity import enrolled_device
+from persona_cloud.incoming import JSON, body, document, media_type
 from persona_cloud.openapi import Answer, Body, Operation, Parameter, operation
 from persona_cloud.outgoing import answer
 from persona_cloud.problems import Problem
 from persona_cloud.service import service
-from persona_cloud.store import StoredMeasurement
+from persona_cloud.tables import StoredMeasurement
 
 blueprint = Blueprint("measurements", __name__)
 

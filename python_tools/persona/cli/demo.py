@@ -97,7 +97,9 @@ def demo(quick: bool, out: Path, devices: int | None, as_json: bool) -> None:
 @contextmanager
 def cloud(run: Path, bundle: Path) -> Iterator[str]:
     """`persona serve` as a process of its own on a free port; yields its address."""
-    arguments = ["serve", str(run), "--bundle", str(bundle), "--port", "0", "--json"]
+    database = f"sqlite:///{run / 'cloud.sqlite'}"
+    place = ["--bundle", str(bundle), "--database", database, "--port", "0"]
+    arguments = ["serve", str(run), *place, "--json"]
     log = run / "cloud.log"
     with (
         log.open("wb") as errors,

@@ -7,7 +7,8 @@ with the same edit instead of making another.
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from urllib.parse import quote
 
 import httpx
 
@@ -76,11 +77,26 @@ class CloudClient:
             document = response.json()
             return Enrolment(str(document["device"]), str(document["token"]))
         except (ValueError, KeyError, TypeError):
-            raise CloudError(
-                "http.error",
-                f"{self._http.base_url} did not answer as a Persona cloud does; check the address, "
-                "and whether the network wants a sign-in",
-            ) from None
+            raise self._not_a_cloud() from None
+
+    def renew(self, enrolment: Enrolment) -> Enrolment:
+        """Another token for the same device. Raises OfflineError or CloudError."""
+        response = self._send(
+            "POST",
+            f"/v1/devices/{quote(enrolment.device, safe='')}/token",
+            headers={"Authorization": f"Bearer {enrolment.token}"},
+        )
+        try:
+            return replace(enrolment, token=str(response.json()["token"]))
+        except (ValueError, KeyError, TypeError):
+            raise self._not_a_cloud() from None
+
+    def _not_a_cloud(self) -> CloudError:
+        return CloudError(
+            "http.error",
+            f"{self._http.base_url} did not answer as a Persona cloud does; check the address, "
+            "and whether the network wants a sign-in",
+        )
 
     def request_edit(self, token: str, envelope: Envelope) -> SignedEdit:
         """Send an observation, get an edit. Raises OfflineError or CloudError."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persona.bundles import Bundle
-from persona.device.client import CloudClient, CloudError, OfflineError, SignedEdit
+from persona.device.client import CloudClient, CloudError, Enrolment, OfflineError, SignedEdit
 from persona.device.live import LiveModel, OnBase, OnEdit, State
 from persona.device.store import DeviceStore
 from persona.durable import PlaceError
@@ -35,7 +35,7 @@ from persona.formats.observation import (
 from persona.formats.verify import Signature, verify_edit
 
 STALE_TOKEN = ("token.unknown", "token.expired")
-"""Answers of the cloud that enrolling anew cures."""
+"""Answers of the cloud that another token cures."""
 
 _CLOCK = (Code.EXPIRED, Code.FROM_FUTURE)
 """Verdicts that a clock set right may turn; the edit is kept for then, and does not run."""
@@ -118,15 +118,29 @@ class Device:
             self.store.enrolled(enrolment.device, enrolment.token)
 
     def _ask(self, cloud: CloudClient, envelope: Envelope) -> SignedEdit:
-        """Ask for an edit; where the cloud no longer knows our token, enrol anew and ask again."""
+        """Ask for an edit; where the cloud no longer takes our token, get another and ask again.
+
+        An expired token is renewed, and we stay who we are; otherwise we enrol anew.
+        """
         try:
             return cloud.request_edit(self.store.state.token, envelope)
         except CloudError as error:
             if error.code not in STALE_TOKEN:
                 raise
-        self.store.forget_token()
-        self.enrol(cloud)
+        if not self._renewed(cloud):
+            self.store.forget_token()
+            self.enrol(cloud)
         return cloud.request_edit(self.store.state.token, envelope)
+
+    def _renewed(self, cloud: CloudClient) -> bool:
+        """Whether the cloud gave another token for the one that we have."""
+        state = self.store.state
+        try:
+            renewed = cloud.renew(Enrolment(state.device, state.token))
+        except CloudError:
+            return False
+        self.store.enrolled(renewed.device, renewed.token)
+        return True
 
     def personalise(self, cloud: CloudClient, window: Sequence[NDArray[Any]]) -> Personalisation:
         """Ask for an edit and activate it; on any failure fall back, and say why."""

@@ -1,0 +1,129 @@
+"""Opening a database: SQLite or PostgreSQL, brought to the newest migration by whoever is first."""
+
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.pool import NullPool
+
+BUSY_SECONDS = 30
+"""How long a writer waits for another one on SQLite."""
+
+CONNECT_SECONDS = 5
+"""How long PostgreSQL may take to accept a connection."""
+
+FIRST_REVISION = "0001"
+"""What databases hold that were made before there were migrations."""
+
+_MIGRATING = 7_305_621
+"""PostgreSQL's advisory lock of whoever migrates: any number that is always the same."""
+
+
+class StoreError(ValueError):
+    """A database that cannot be opened; the message says which and what to do."""
+
+
+def open_database(url: str) -> Engine:
+    """An engine for a database that has the tables of this version. Raises StoreError."""
+    try:
+        parsed = _with_driver(make_url(url))
+        _migrate(parsed)
+        return _engine(parsed)
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+        raise StoreError(
+            f"{error}; expected a URL such as sqlite:///cloud.sqlite or "
+            "postgresql://user:password@host/database"
+        ) from None
+    except CommandError as error:
+        raise StoreError(
+            f"the database {parsed.render_as_string()} was made by a newer version ({error}); "
+            "install that version, or restore a backup from before it"
+        ) from None
+    except DBAPIError as error:
+        raise StoreError(
+            f"cannot open the database {parsed.render_as_string()}: {error.orig}; "
+            "check that it is there, and that it may be written to"
+        ) from None
+
+
+def _with_driver(url: URL) -> URL:
+    """PostgreSQL is reached by psycopg, whatever SQLAlchemy's default is."""
+    if url.drivername in ("postgres", "postgresql"):
+        return url.set(drivername="postgresql+psycopg")
+    return url
+
+
+def _engine(url: URL, *, migrating: bool = False) -> Engine:
+    pool: dict[str, Any] = {"poolclass": NullPool} if migrating else {"pool_pre_ping": True}
+    settings = {"hide_parameters": True, **pool}
+    if url.get_backend_name() != "sqlite":
+        waits = {"connect_timeout": CONNECT_SECONDS} if url.get_driver_name() == "psycopg" else {}
+        return create_engine(url, connect_args=waits, **settings)
+    arguments = {"timeout": BUSY_SECONDS, "isolation_level": None}
+    engine = create_engine(url, connect_args=arguments, **settings)
+    event.listen(engine, "connect", _prepare_sqlite_to_migrate if migrating else _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def writing(engine: Engine) -> Engine:
+    """The same database for transactions that write.
+
+    SQLite's then take the lock when they begin: one that read first could not wait for it.
+    """
+    return engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """Python's own module would begin before the first INSERT, and not at all before DDL."""
+    options = connection.get_execution_options()
+    connection.exec_driver_sql(options.get("sqlite_begin", "BEGIN"))
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    """Readers beside one writer; a commit is on the disk before a number is used."""
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _prepare_sqlite_to_migrate(connection: Any, _: Any) -> None:
+    """A table that others refer to is changed by making it anew: keys are checked afterwards."""
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = OFF"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _migrate(url: URL) -> None:
+    """Bring the database to the newest revision, in one transaction that others wait for."""
+    config = Config()
+    folder = str(Path(__file__).parent / "migrations")
+    config.set_main_option("script_location", folder.replace("%", "%%"))
+    newest = ScriptDirectory.from_config(config).get_current_head()
+    engine = _engine(url, migrating=True)
+    with engine.connect() as connection:
+        if MigrationContext.configure(connection).get_current_revision() == newest:
+            return
+    with writing(engine).begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATING})
+        config.attributes["connection"] = connection
+        tables = inspect(connection).get_table_names()
+        if "devices" in tables and "alembic_version" not in tables:
+            command.stamp(config, FIRST_REVISION)
+        command.upgrade(config, "head")
+        if engine.dialect.name == "sqlite":
+            _check_references(connection)
+
+
+def _check_references(connection: Connection) -> None:
+    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+    if broken is not None:
+        raise StoreError(
+            f"a row of {broken[0]} refers to a row of {broken[2]} that is not there; nothing was "
+            "changed: restore a backup, or remove that row"
+        )

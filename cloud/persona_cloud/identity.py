@@ -1,0 +1,97 @@
+"""Who asks: devices by short-lived tokens, operators by keys. Only digests of either are stored."""
+
+import hashlib
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import Literal, get_args
+
+from flask import g, request
+
+from persona.formats.edit import format_time
+from persona_cloud.problems import Problem
+from persona_cloud.service import service
+from persona_cloud.tables import Device, DeviceToken, OperatorKey
+
+Scope = Literal["devices", "metrics"]
+"""What an operator's key may allow: revoking devices, reading /metrics."""
+
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+
+def digest(secret: str) -> str:
+    """As which a token or key is stored. 256 random bits need no slow hash."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def new_token(device: str, lifetime: timedelta) -> tuple[str, DeviceToken]:
+    """A token for a device, and what is stored of it."""
+    secret, now = secrets.token_urlsafe(32), datetime.now(UTC)
+    return secret, DeviceToken(digest(secret), device, now, now + lifetime)
+
+
+def new_operator_key(name: str, scopes: list[Scope]) -> tuple[str, OperatorKey]:
+    """A key for an operator, and what is stored of it."""
+    secret, now = f"persona-operator-{secrets.token_urlsafe(32)}", datetime.now(UTC)
+    stored = OperatorKey(secrets.token_hex(4), name, digest(secret), list(scopes), now)
+    return secret, stored
+
+
+def enrolled_device() -> Device:
+    """The device whose token the request carries. Raises Problem `token.*`."""
+    device, token = _shown_token()
+    if token.expires_at <= datetime.now(UTC):
+        raise _unauthorised(
+            "token.expired", f"The token expired at {format_time(token.expires_at)}"
+        )
+    if not token.used:
+        service().store.confirm(token)
+    return device
+
+
+def renewing_device(device: str) -> DeviceToken:
+    """The token that this device renews: its own, expired no longer than the host's grace.
+
+    Raises Problem `token.*`.
+    """
+    found, token = _shown_token()
+    if found.id != device:
+        raise Problem("token.other_device", "The token was given to another device")
+    over = token.expires_at + service().config.renewal_grace
+    if over <= datetime.now(UTC):
+        raise _unauthorised(
+            "token.expired", f"The token could be renewed until {format_time(over)}"
+        )
+    return token
+
+
+def operator(scope: Scope) -> OperatorKey:
+    """The key of the operator who asks. Raises Problem `operator.*`."""
+    key = service().store.operator_key(digest(_secret("operator.missing", "OPERATOR_KEY")))
+    if key is None or key.revoked_at is not None:
+        raise _unauthorised("operator.unknown", "The key in `Authorization` is of no operator here")
+    if scope not in key.scopes:
+        raise Problem(
+            "operator.scope", f"Expected a key with scope {scope}, this one has {key.scopes}"
+        )
+    return key
+
+
+def _shown_token() -> tuple[Device, DeviceToken]:
+    found = service().store.token(digest(_secret("token.missing", "TOKEN")))
+    if found is None:
+        raise _unauthorised("token.unknown", "The token in `Authorization` is of no device here")
+    g.device = found[0].id
+    if found[0].revoked_at is not None:
+        raise _unauthorised("token.revoked", "The device was shut out by the operator")
+    return found
+
+
+def _secret(missing: str, name: str) -> str:
+    authorization = request.authorization
+    if authorization is None or authorization.type != "bearer" or not authorization.token:
+        raise _unauthorised(missing, f"Expected `Authorization: Bearer {name}`")
+    return authorization.token
+
+
+def _unauthorised(code: str, said: str) -> Problem:
+    return Problem(code, said, headers={"WWW-Authenticate": 'Bearer realm="persona"'})

@@ -1,0 +1,1 @@
+"""The database's migrations, by Alembic: one file a change, applied when the cloud starts."""

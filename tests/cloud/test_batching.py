@@ -1,0 +1,175 @@
+"""Requests that come together share a forward, and nobody waits for company or gets another's.
+
+PERSONA_REQUESTS=100000 makes the large version: so many requests, of a 20th as many devices.
+"""
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from cloud_phone import enrol_at, problem
+
+from persona.bundles import open_bundle
+from persona.formats import container
+from persona.formats.edit import parse_info
+from persona.issuing import Issuer, Request
+from persona_cloud.batching import Batcher, BusyError
+from persona_cloud.config import Limits
+
+COUNT = int(os.environ.get("PERSONA_REQUESTS", "2000"))
+DEVICES = COUNT // 20
+
+
+@pytest.fixture(scope="module")
+def issuer(run, bundle):
+    return Issuer(run, open_bundle(bundle.path))
+
+
+def tensors(data):
+    return {name: tensor.array() for name, tensor in container.decode(data)[0].items()}
+
+
+@pytest.fixture
+def gate():
+    """Lets forwards go on; tells the sizes of those that were begun."""
+    return Gate()
+
+
+class Gate:
+    def __init__(self):
+        self.open, self.sizes, self.begun = threading.Event(), [], threading.Semaphore(0)
+
+    def around(self, make):
+        def made(requests):
+            self.sizes.append(len(requests))
+            self.begun.release()
+            self.open.wait(10)
+            return make(requests)
+
+        return made
+
+
+def request_of(observations, index):
+    return Request(f"device {index % DEVICES}", index + 1, observations[index % len(observations)])
+
+
+def test_each_of_thousands_gets_what_it_would_get_alone(issuer, observations):
+    alone = {
+        index: issuer.issue([Request("alone", 1, observation)])[0]
+        for index, observation in enumerate(observations)
+    }
+    sizes = []
+
+    def make(requests):
+        sizes.append(len(requests))
+        return issuer.issue(requests)
+
+    batcher = Batcher(make, max_batch=32, max_waiting=64)
+    with ThreadPoolExecutor(32) as pool:
+        given = list(pool.map(lambda i: batcher.issue(request_of(observations, i)), range(COUNT)))
+    assert sum(sizes) == COUNT
+    assert max(sizes) > 1
+    for index, issued in enumerate(given):
+        info = parse_info(container.decode(issued.data)[1])
+        assert (info.device, info.sequence) == (f"device {index % DEVICES}", index + 1)
+        expected = alone[index % len(observations)]
+        assert info.prototype == expected.info.prototype
+        mine, whole = tensors(issued.data), tensors(expected.data)
+        for name, tensor in whole.items():
+            np.testing.assert_allclose(mine[name], tensor, rtol=2e-3, atol=1e-6, err_msg=name)
+
+
+def test_a_request_alone_is_made_at_once_by_its_own_thread(issuer, observations):
+    threads = []
+
+    def make(requests):
+        threads.append(threading.current_thread())
+        return issuer.issue(requests)
+
+    batcher = Batcher(make, max_batch=32, max_waiting=64)
+    for index in range(3):
+        batcher.issue(request_of(observations, index))
+    assert threads == [threading.current_thread()] * 3
+
+
+def test_those_who_come_during_a_forward_share_the_next(issuer, observations, gate):
+    batcher = Batcher(gate.around(issuer.issue), max_batch=4, max_waiting=64)
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(batcher.issue, request_of(observations, 0))
+        assert gate.begun.acquire(timeout=10)
+        others = [pool.submit(batcher.issue, request_of(observations, i)) for i in range(1, 7)]
+        wait_until(lambda: len(batcher._queue) == 6)
+        gate.open.set()
+        answers = [first.result(10), *(other.result(10) for other in others)]
+    assert gate.sizes == [1, 4, 2]
+    assert [answer.info.sequence for answer in answers] == list(range(1, 8))
+
+
+def test_a_request_that_fails_fails_alone(issuer, observations, gate):
+    good = request_of(observations, 1)
+    bad = replace(good, observation=replace(good.observation, mean=np.zeros(1, np.float32)))
+    batcher = Batcher(gate.around(issuer.issue), max_batch=8, max_waiting=64)
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(batcher.issue, good)
+        assert gate.begun.acquire(timeout=10)
+        others = [pool.submit(batcher.issue, request) for request in (good, bad, good)]
+        wait_until(lambda: len(batcher._queue) == 3)
+        gate.open.set()
+        failures = [future.exception(10) for future in (first, *others)]
+    assert [failure is not None for failure in failures] == [False, False, True, False]
+    assert batcher.issue(good).info.device == good.device
+
+
+def test_an_edit_that_was_not_asked_for_is_never_handed_out(issuer, observations):
+    def confused(requests):
+        return issuer.issue([replace(requests[0], device="somebody else")])
+
+    batcher = Batcher(confused, max_batch=8, max_waiting=64)
+    with pytest.raises(RuntimeError, match="not the one that was asked for"):
+        batcher.issue(request_of(observations, 0))
+
+
+def test_there_are_only_so_many_places(issuer):
+    batcher = Batcher(issuer.issue, max_batch=8, max_waiting=2)
+    with batcher.place(), batcher.place(), pytest.raises(BusyError), batcher.place():
+        pass
+    with batcher.place():
+        pass
+
+
+def test_an_overloaded_cloud_says_when_to_come_again_and_recovers(
+    other_cloud, bundle, observations, monkeypatch, gate
+):
+    monkeypatch.setattr(Issuer, "issue", held(Issuer.issue, gate))
+    with other_cloud(limits=Limits(max_waiting=2)) as http, ThreadPoolExecutor(2) as pool:
+        phone = enrol_at(http, bundle)
+        slow = [pool.submit(phone.ask, observations[0]) for _ in range(2)]
+        assert gate.begun.acquire(timeout=10)
+        wait_until(lambda: phone.ask(observations[1]).status_code == 503)
+        refused = phone.ask(observations[1])
+        gate.open.set()
+        problem(refused, 503, "server.busy")
+        assert refused.headers["Retry-After"] == "1"
+        sequences = {phone.verify(answer.result(10)).info.sequence for answer in slow}
+        assert phone.verify(phone.ask(observations[1])).info.sequence > max(sequences)
+
+
+def held(issue, gate):
+    def issued(self, requests, now=None):
+        gate.begun.release()
+        gate.open.wait(10)
+        return issue(self, requests, now or datetime.now(UTC))
+
+    return issued
+
+
+def wait_until(true):
+    end = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.005)
