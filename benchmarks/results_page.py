@@ -42,7 +42,7 @@ def study(preset: str, data: Path | None, out: Path, jobs: int, seeds: int | Non
     if seeds is not None:
         command += ["--seeds", str(seeds)]
     subprocess.run(command, check=True)
-    return schema.decode(Results, strict_json((out / "results.json").read_bytes()), preset)
+    return schema.decode(Results, strict_json((out / "results.json").read_text(encoding="utf-8")), preset)
 
 
 def section(preset: str, folder: str | None, results: Results) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from persona.evaluation.figures import Metric, decimal, share
 from persona.evaluation.results import (
     LABELS,
+    LOSS_POINTS,
     Estimate,
     Results,
     Row,
@@ -21,7 +22,7 @@ def render_markdown(results: Results) -> str:
         f"## {results.model}",
         _preface(results),
         ways_table(results.table, metric),
-        f"Devices that lose more than 5 points under the edit: "
+        f"Devices that lose more than {metric.threshold(LOSS_POINTS)} under the edit: "
         f"{share(results.table.rows['edited'].losers)}; by chance alone "
         f"{share(results.table.chance)} would.",
     ]
@@ -50,7 +51,7 @@ def ways_table(table: Table, metric: Metric) -> str:
         "Gain",
         "Ahead",
         *(name.upper() for name in metrics),
-        "Lose > 5 points",
+        f"Lose > {metric.threshold(LOSS_POINTS)}",
         "Cost",
     ]
     return _table(
