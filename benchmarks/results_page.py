@@ -42,7 +42,8 @@ def study(preset: str, data: Path | None, out: Path, jobs: int, seeds: int | Non
     if seeds is not None:
         command += ["--seeds", str(seeds)]
     subprocess.run(command, check=True)
-    return schema.decode(Results, strict_json((out / "results.json").read_text(encoding="utf-8")), preset)
+    found = strict_json((out / "results.json").read_text(encoding="utf-8"))
+    return schema.decode(Results, found, preset)
 
 
 def section(preset: str, folder: str | None, results: Results) -> str:
