@@ -2,6 +2,7 @@
 that keep JSON readable half of the time so that what lies behind the parser is reached too.
 """
 
+import copy
 import json
 import random
 import sys
@@ -82,7 +83,7 @@ def _change(parent: Any, key: Any, rng: random.Random, places: list[tuple[Any, A
     value = parent[key]
     match rng.randrange(5):
         case 0:
-            parent[key] = rng.choice(STRANGE)
+            parent[key] = copy.deepcopy(rng.choice(STRANGE))
         case 1:
             del parent[key]
         case 2:

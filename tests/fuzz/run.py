@@ -4,7 +4,7 @@
     python tests/fuzz/run.py --seconds 20        (in CI)
 
 Ends non-zero after a finding, whose input lies in build/fuzz. Needs `pip install atheris==3.0.0`,
-which has wheels for Linux on x86-64 only and is therefore not locked.
+which has wheels for Linux on x86-64 only; there the lock brings it.
 """
 
 import argparse
