@@ -83,7 +83,10 @@ def config(run: Run, bundle: Bundle, make_database: MakeDatabase) -> CloudConfig
 
 @pytest.fixture(scope="session")
 def http(config: CloudConfig) -> Iterator[httpx.Client]:
-    with running(create_app(config)) as address, httpx.Client(base_url=address) as client:
+    with (
+        running(create_app(config)) as address,
+        httpx.Client(base_url=address, timeout=60) as client,
+    ):
         yield client
 
 
@@ -106,7 +109,7 @@ def other_cloud(
     @contextmanager
     def cloud(**changes: object) -> Iterator[httpx.Client]:
         app = create_app(replace(config, **{"database_url": url, **changes}))
-        with running(app) as address, httpx.Client(base_url=address) as client:
+        with running(app) as address, httpx.Client(base_url=address, timeout=60) as client:
             yield client
 
     return cloud
