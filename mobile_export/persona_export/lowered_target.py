@@ -32,13 +32,8 @@ class LoweredTarget(Target):
         self._lowered: Path | None = None
 
     @abstractmethod
-    def partitioner(self, precision: Precision) -> Any:
-        """A partitioner of this delegate."""
-
     def lower(self, methods: Mapping[str, Method], precision: Precision) -> Lowered:
-        """Lower the methods; in fp16 the graph stays in binary32 and the delegate narrows it."""
-        within: Precision = "int8" if precision == "int8" else "fp32"
-        return lower(methods, lambda: self.partitioner(precision), self.backend, within)
+        """Lower the methods to this delegate. Raises ExportError where that cannot be."""
 
     def export(self, source: Source, precision: Precision, bundle: Path) -> Program:
         forward, feeds = fed_method(source)
@@ -102,3 +97,16 @@ class LoweredTarget(Target):
                 return graph(*arguments)
 
         return run
+
+
+class PartitionedTarget(LoweredTarget):
+    """A delegate that takes its part of the graph through a partitioner."""
+
+    @abstractmethod
+    def partitioner(self, precision: Precision) -> Any:
+        """A partitioner of this delegate."""
+
+    def lower(self, methods: Mapping[str, Method], precision: Precision) -> Lowered:
+        """Lower the methods; in fp16 the graph stays in binary32 and the delegate narrows it."""
+        within: Precision = "int8" if precision == "int8" else "fp32"
+        return lower(methods, lambda: self.partitioner(precision), self.backend, within)

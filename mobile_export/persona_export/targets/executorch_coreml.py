@@ -18,14 +18,14 @@ from persona_export.coreml_package.checks import minimum_ios
 from persona_export.coreml_package.delegated import DelegatedMethod, check_delegated
 from persona_export.coreml_package.errors import PackageError
 from persona_export.executorch_program import Lowered, Method, lower
-from persona_export.lowered_target import LoweredTarget
+from persona_export.lowered_target import PartitionedTarget
 from persona_export.targets.base import Executor, ExportError, Precision, Source, targets
 
 IOS = 17
 
 
 @targets.register("executorch-coreml")
-class ExecutorchCoreML(LoweredTarget):
+class ExecutorchCoreML(PartitionedTarget):
     """ExecuTorch on iOS CPU, GPU and Neural Engine (Core ML delegate)."""
 
     name = "executorch-coreml"

@@ -54,7 +54,3 @@ class ExecutorchQnn(LoweredTarget):
             )
 
         return lower_with(to_edge, methods, self.backend, "fp32")
-
-    def partitioner(self, precision: Precision) -> Any:
-        """QNN lowers in its own way, see `lower`."""
-        raise NotImplementedError(f"QNN has no partitioner for {precision} of its own")

@@ -2,12 +2,12 @@
 
 from typing import Any, ClassVar
 
-from persona_export.lowered_target import LoweredTarget
+from persona_export.lowered_target import PartitionedTarget
 from persona_export.targets.base import Precision, targets
 
 
 @targets.register("executorch-vulkan")
-class ExecutorchVulkan(LoweredTarget):
+class ExecutorchVulkan(PartitionedTarget):
     """ExecuTorch on Android GPUs (Vulkan)."""
 
     name = "executorch-vulkan"

@@ -1,6 +1,6 @@
 """Rivals that learn, as the adapter does, to give devices edits: encoder, training and outputs."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
@@ -15,11 +15,12 @@ from persona.training.pipeline import build_adapter
 from persona.training.stages import Schedule, index_batches, minimise
 
 
-class EditGenerator(nn.Module):
+class EditGenerator(nn.Module, ABC):
     """Observations [D, ...] -> edits, `SLOT.SUFFIX` -> [D, ...]. No bound clips them."""
 
+    @abstractmethod
     def forward(self, observations: Tensor) -> Edit:
-        raise NotImplementedError(f"{type(self).__name__} must generate an edit")
+        """One edit for each device."""
 
 
 class GeneratedEdits(Rival):

@@ -50,8 +50,9 @@ class Dataset(ABC):
     needs_root: ClassVar[bool] = True
     scenario_settings: ClassVar[type | None] = None
 
+    @abstractmethod
     def __init__(self, root: Path | None, **settings: Any) -> None:
-        raise NotImplementedError
+        """Read the files, and the settings that a configuration names. Raises DataError."""
 
     @abstractmethod
     def backbone_settings(self) -> dict[str, Any]:

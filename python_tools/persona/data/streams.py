@@ -4,6 +4,7 @@ A stream takes devices that are in order and returns the same devices as they wo
 window, or all that they see, were spoilt. Targets never change.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,12 +18,12 @@ SHORT = 3
 """Samples or items in a short window."""
 
 
-class Stream:
+class Stream(ABC):
     """Base class: one way in which devices go wrong."""
 
+    @abstractmethod
     def spoil(self, devices: Sequence[Device], rng: np.random.Generator) -> list[Device]:
         """The same devices, spoilt. Raises DataError where the data have no such stream."""
-        raise NotImplementedError
 
 
 streams: Registry[type[Stream]] = Registry("stream", "persona.data")
@@ -108,9 +109,9 @@ class _EverySample(Stream):
             raise DataError("this stream needs devices whose samples are images or signals")
         return (self.change(arrays[0], rng),)
 
+    @abstractmethod
     def change(self, samples: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
         """Samples [n, channels, ...] as this device sees them."""
-        raise NotImplementedError
 
 
 @streams.register("occlusion")
