@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import Tensor
-from torch.export import Dim, export
 
 from persona.backbones import backbones
 from persona.backbones.sasrec import SASRec
@@ -64,13 +63,6 @@ def test_the_state_depends_on_every_item_it_sees(model):
         assert (model.trunk.states(changed)[:, -1] - state).abs().max() > 1e-3
 
 
-def test_what_padding_holds_does_not_change_scores(model):
-    before = model(history(5, 6, 7), candidates())
-    with torch.no_grad():
-        model.trunk.items.weight[0] += 3.0
-    torch.testing.assert_close(model(history(5, 6, 7), candidates()), before, rtol=0, atol=0)
-
-
 def test_a_padded_history_scores_as_in_a_model_that_is_just_as_long(model):
     short = SASRec(ITEMS, length=3, dim=DIM).eval()
     weights = model.state_dict()
@@ -79,26 +71,6 @@ def test_a_padded_history_scores_as_in_a_model_that_is_just_as_long(model):
     torch.testing.assert_close(
         short(history(5, 6, 7, length=3), candidates()), model(history(5, 6, 7), candidates())
     )
-
-
-def test_an_empty_history_gives_finite_scores_in_half_precision_too(model):
-    empty = torch.zeros(1, LENGTH, dtype=torch.int64)
-    assert model(empty, candidates()).isfinite().all()
-    half = model.half()
-    assert half(empty, candidates()).isfinite().all()
-    assert half(history(5, 6), candidates()).isfinite().all()
-
-
-def test_the_order_of_candidates_only_orders_the_scores(model):
-    order = torch.randperm(20, generator=torch.Generator().manual_seed(2))
-    scores = model(history(1, 2, 3), candidates())
-    torch.testing.assert_close(model(history(1, 2, 3), candidates()[:, order]), scores[:, order])
-
-
-def test_a_candidate_scores_the_same_alone(model):
-    together = model(history(1, 2, 3), candidates())
-    alone = torch.cat([model(history(1, 2, 3), candidates()[:, [i]]) for i in range(20)], dim=1)
-    torch.testing.assert_close(alone, together)
 
 
 def test_scores_are_products_with_the_tied_embeddings_and_a_bias(model):
@@ -140,20 +112,6 @@ def test_devices_with_their_own_edits_score_as_one_by_one(model):
         }
         expected = torch.func.functional_call(model, alone, (histories[device], asked[device]))
         torch.testing.assert_close(together[device], expected)
-
-
-@pytest.mark.parametrize("count", [1, 20, 100])
-def test_one_exported_program_takes_any_number_of_candidates(model, count):
-    dims = ((None, {1: Dim("candidates", min=1, max=100)}),)
-    program = export(model, model.example_inputs(dynamic=20), dynamic_shapes=dims).module()
-    inputs = model.example_inputs(seed=count, dynamic=count)
-    torch.testing.assert_close(program(*inputs), model(*inputs))
-
-
-def test_inputs_stay_below_their_vocabulary(model):
-    assert model.vocabulary_of("history") == model.vocabulary_of("candidates") == ITEMS + 1
-    assert len(model.item_embeddings()) == ITEMS + 1
-    assert not model.item_embeddings().requires_grad
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():
