@@ -231,7 +231,6 @@ def _in_process(config: RunConfig, root: Path | None, folder: Path | None, place
 def _run_and_write(
     config: RunConfig, root: Path | None, folder: Path | None, place: Path, progress: StageProgress
 ) -> None:
-    place.mkdir(parents=True, exist_ok=True)
     training = run_training(config, root, folder, place / "run", progress)
     write_atomic(place / "training.json", json.dumps(schema.encode(training)).encode())
 

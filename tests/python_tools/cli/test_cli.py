@@ -270,6 +270,15 @@ def test_a_study_leaves_a_folder_of_something_else_alone(refused, tmp_path):
     assert [p.name for p in out.iterdir()] == ["precious"]
 
 
+def test_a_study_that_finds_no_data_leaves_nothing(refused, tmp_path):
+    out = tmp_path / "study"
+    message = refused(
+        WRONG_USAGE, "usage.data", "evaluate", "cifar10", "--data", tmp_path, "--out", out
+    )
+    assert "data_batch_1.bin" in message
+    assert not out.exists()
+
+
 def test_export_of_all_targets_says_what_was_left_out_and_why(persona, trained, tmp_path):
     out = tmp_path / "bundle"
     code, said = persona("export", trained, "--precision", "fp16", "--out", out)
