@@ -598,3 +598,8 @@ def test_markdown_has_the_same_figures_in_whole_tables():
         (line,) = [t for t in tables if t[1].strip() == LABELS.get(name, name)]
         assert line[2].strip() == ACCURACY.number(row.score.mean)
     assert "stream: stripes" in text
+
+
+def test_a_report_without_the_trained_rivals_says_so():
+    assert "such as DUET and APG, were not run here" in " ".join(provisos(make()))
+    assert "DUET" not in " ".join(provisos(bare()))

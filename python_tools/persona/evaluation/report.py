@@ -158,6 +158,11 @@ def provisos(results: Results) -> list[str]:
             f"{results.trainings} trainings of backbone and adapter: intervals cover how much "
             "trainings differ and how much devices do."
         )
+    if results.rivals and not {"apg", "duet-repaired"} <= set(results.table.rows):
+        found.append(
+            "Rivals that need a training of their own, such as DUET and APG, were not run here; "
+            "`persona evaluate` with a configuration runs them."
+        )
     if 1 < count < FEW_DEVICES:
         found.append(
             f"{count} devices are few: an interval resampled from so few is narrower than it "
