@@ -5,11 +5,12 @@ device's window and its queries come from different stretches (where a person ha
 activity, from its two halves), so that overlapping windows never lie on both sides.
 """
 
+import copy
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -253,6 +254,12 @@ class SensorStreams(Dataset):
 
     def fingerprint(self) -> str:
         return self._fingerprint
+
+    def gravity_aligned(self) -> Self:
+        """The same windows of the same people, each turned by `align_gravity`."""
+        turned = copy.copy(self)
+        turned.scenario = replace(self.scenario, gravity_aligned=True)
+        return turned
 
     def _carried(self, picked: Ints, rng: np.random.Generator, placements: int) -> Floats:
         """Windows under one placement, or under one each."""

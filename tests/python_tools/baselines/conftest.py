@@ -1,13 +1,16 @@
-"""Small settings in which rivals can be prepared in seconds: images, and next items."""
+"""Small settings in which rivals are prepared in seconds: images, next items, motion sensors."""
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from persona.backbones import Backbone
 from persona.baselines import Rival, rivals
 from persona.baselines.base import Setting
+from persona.data import Dataset
+from persona.data.sensor_streams import SensorScenario, SensorStreams, Stretch
 from persona.method.personalise import Personaliser
 from persona.method.prototypes import PrototypeBank
 from persona.training.config import (
@@ -38,10 +41,10 @@ def silent(_done: int, _all: int) -> None:
     pass
 
 
-def made(config: RunConfig) -> Setting:
+def made(config: RunConfig, given: Dataset | None = None) -> Setting:
     """A setting whose backbone is trained a little and whose adapter is not trained at all."""
     torch.manual_seed(3)
-    data = open_dataset(config, None)
+    data = given or open_dataset(config, None)
     backbone: Backbone = build_backbone(config, data.backbone_settings(), None)
     train_backbone(backbone, data, config.backbone, config.seed, silent)
     slots = build_slots(backbone, config)
@@ -93,6 +96,33 @@ def rankings() -> Setting:
             EvaluationConfig(larger={"dim": 12}),
             seed=4,
         )
+    )
+
+
+@pytest.fixture(scope="module")
+def motions() -> Setting:
+    """Two activities of eight people with the phone in any placement, and a sensor network."""
+    rng = np.random.default_rng(6)
+    time = np.arange(200, dtype=np.float32) / 10
+    stretches = []
+    for person in range(8):
+        for label in (0, 0, 1, 1):
+            signal = 0.1 * rng.standard_normal((len(time), 6)).astype(np.float32)
+            signal[:, 2] -= 1
+            signal[:, label] += np.sin((1 + person / 8) * time)
+            stretches.append(Stretch(f"p{person}", label, signal))
+    scenario = SensorScenario(length=16, step=8, window=12, queries=6, folds=4)
+    return made(
+        RunConfig(
+            "motions",
+            DataConfig("sensor-csv", {}),
+            BackboneConfig("sensor-net", {"width": 2, "hidden": 8}, steps=60, batch=32, checks=2),
+            ADAPTER,
+            PrototypeConfig(count=2),
+            EvaluationConfig(),
+            seed=4,
+        ),
+        SensorStreams(stretches, ("along", "across"), scenario),
     )
 
 

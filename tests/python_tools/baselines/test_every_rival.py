@@ -39,7 +39,12 @@ RANKERS = {
     "static-larger",
     "static-same-budget",
 }
-CASES = [("images", n) for n in sorted(CLASSIFIERS)] + [("rankings", n) for n in sorted(RANKERS)]
+MOVERS = CLASSIFIERS - {"static-larger"} | {"static-gravity-aligned"}
+CASES = [
+    *(("images", name) for name in sorted(CLASSIFIERS)),
+    *(("rankings", name) for name in sorted(RANKERS)),
+    ("motions", "static-gravity-aligned"),
+]
 
 
 @pytest.fixture
@@ -47,7 +52,9 @@ def setting(request, kind) -> Setting:
     return request.getfixturevalue(kind)
 
 
-@pytest.mark.parametrize(("kind", "expected"), [("images", CLASSIFIERS), ("rankings", RANKERS)])
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("images", CLASSIFIERS), ("rankings", RANKERS), ("motions", MOVERS)]
+)
 def test_each_task_has_the_rivals_that_can_serve_it(setting, expected):
     assert {name for name in rivals if rivals[name]().applies(setting)} == expected
 
