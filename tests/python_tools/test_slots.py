@@ -169,6 +169,20 @@ def test_numbers_that_no_bundle_can_hold_are_refused_at_once(model, numbers):
         make_slot(model, "first", "low-rank", **numbers)
 
 
+@pytest.mark.parametrize("kind", ["dense", "low-rank", "affine"])
+def test_a_layer_that_shares_its_parameters_cannot_be_a_slot(model, kind):
+    model.again = model.first
+    model.tied = nn.Linear(8, 5, bias=False)
+    model.tied.weight = model.last.weight
+    for name, other in {"first": "again", "again": "first"}.items():
+        with pytest.raises(SlotError, match=f"'{name}' shares its parameters with '{other}'"):
+            make_slot(model, name, kind)
+    if kind != "affine":
+        with pytest.raises(SlotError, match="'last' shares its parameters with 'tied'"):
+            make_slot(model, "last", kind)
+    assert make_slot(model, "layer", "affine").out == 6
+
+
 @place
 def test_an_edit_of_zeros_leaves_the_output_bit_equal(model, x, name, kind):
     slots = (make_slot(model, name, kind),)

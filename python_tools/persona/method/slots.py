@@ -45,6 +45,7 @@ def make_slot(
         raise SlotError(
             f"no layer is called {name!r}; layers for {kind} slots are: {fitting or 'none'}"
         ) from None
+    _check_alone(module, name, layer)
     if bound <= 0 or bias_bound < 0 or (slot_kind is SlotKind.LOW_RANK and rank < 1):
         raise SlotError(
             f"slot {name!r}: bound must be above 0, bias_bound 0 or more and rank 1 or more, "
@@ -67,6 +68,21 @@ def make_slot(
     return SlotSpec(
         name, slot_kind, out, in_, rank, has_bias, bound, bias_bound if has_bias else 0.0
     )
+
+
+def _check_alone(module: nn.Module, name: str, layer: nn.Module) -> None:
+    """Raise SlotError where another layer, or the same one by another name, would change too."""
+    own = {id(parameter) for parameter in layer.parameters(recurse=False)}
+    others = [
+        repr(path)
+        for path, other in module.named_modules(remove_duplicate=False)
+        if path != name and not own.isdisjoint(map(id, other.parameters(recurse=False)))
+    ]
+    if others:
+        raise SlotError(
+            f"slot {name!r} shares its parameters with {', '.join(others)}: an edit would change "
+            "more than the slot; register the layer once, and give it weights of its own"
+        )
 
 
 def _fits(kind: SlotKind, layer: nn.Module) -> bool:
