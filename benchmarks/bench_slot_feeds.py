@@ -14,14 +14,10 @@ import matplotlib
 import numpy as np
 import torch
 from sample_models import SAMPLES, Sample
+from sample_programs import calls
 
-from persona.formats.manifest import patched_head
-from persona.formats.slots import effective, zero_edit
-from persona.method.slots import base_tensors
-from persona_export.executorch_runtime import LoadedMethod
-from persona_export.export import example_edit
-from persona_export.feed_cost import chain, ratios
-from persona_export.targets import ExportError, Source, targets
+from persona_export.feed_cost import ratios
+from persona_export.targets import ExportError
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -34,30 +30,10 @@ FEEDS = (("dense", "inputs"), ("dense", "patched"), ("low-rank", "inputs"), ("af
 
 def measured(sample: Sample, kind: str, feed: str) -> tuple[float, float]:
     """base ÷ baked and edited ÷ baked, each the median over rounds."""
-    backbone = sample.backbone()
-    slots = sample.slots(backbone, kind)
-    base = {name: value.numpy() for name, value in base_tensors(backbone, slots).items()}
-    nothing = zero_edit(slots)
-    inputs = list(backbone.example_inputs())
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder)
-        program = targets["executorch-xnnpack"]().export(
-            Source(backbone, slots, False, feed),  # type: ignore[arg-type]
-            "fp32",
-            path,
-        )
-        baked = chain([LoadedMethod(path / program.path, "base")], inputs)
-        calls = {}
-        for name, change in (("base", nothing), ("edited", example_edit(slots))):
-            values = effective(slots, base, nothing, change)
-            methods = [LoadedMethod(path / program.path, program.method)]
-            if program.head is not None:
-                head = patched_head((path / program.head.path).read_bytes(), program, values)
-                methods.append(LoadedMethod(head, program.head.method))
-            fed = sorted((f for f in program.feeds if f.patch is None), key=lambda f: f.index or 0)
-            tensors = [torch.from_numpy(np.ascontiguousarray(values[f.tensor])) for f in fed]
-            calls[name] = chain(methods, inputs + tensors)
-        rounds = [ratios(baked, calls) for _ in range(ROUNDS)]
+        made = calls(sample, kind, feed, Path(folder))
+        baked = made.pop("baked")
+        rounds = [ratios(baked, made) for _ in range(ROUNDS)]
     return tuple(float(np.median([r[name] for r in rounds])) for name in ("base", "edited"))  # type: ignore[return-value]
 
 
