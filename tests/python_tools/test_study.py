@@ -9,12 +9,14 @@ import pytest
 
 from persona.data import DataError
 from persona.evaluation import study
-from persona.evaluation.ablations import ABLATIONS, without
+from persona.evaluation.ablations import ABLATIONS, with_named_slots, without
 from persona.evaluation.protocol import TEST_SEED
 from persona.evaluation.results import OURS, Results
 from persona.registry import UnknownNameError
 from persona.training.config import Condition, EvaluationConfig, RunConfig
-from persona.training.pipeline import DEVICE_SEED, open_dataset
+from persona.training.pipeline import DEVICE_SEED, build_backbone, build_slots, open_dataset
+
+LOW_RANK = "without dense edits, low-rank instead"
 
 
 def silent(_stage: str):
@@ -23,7 +25,7 @@ def silent(_stage: str):
 
 @pytest.fixture(scope="module")
 def small(config: RunConfig) -> RunConfig:
-    """Two trainings, one condition, one stream, one ablation, and a few steps of each."""
+    """Two trainings, one condition, one stream, two ablations, and a few steps of each."""
     return replace(
         study.quick(config),
         evaluation=EvaluationConfig(
@@ -31,7 +33,7 @@ def small(config: RunConfig) -> RunConfig:
             devices=10,
             conditions=(Condition("no habits", {"habits": 100.0}),),
             streams=("short",),
-            ablations=("gate",),
+            ablations=("gate", "dense edits, low-rank instead"),
         ),
     )
 
@@ -79,7 +81,9 @@ def test_the_table_has_every_way_in_every_condition(done):
     assert {d.training for d in results.devices} == {0, 1}
     assert set(results.conditions) == {"no habits", "stream: short"}
     for table in (results.table, *results.conditions.values()):
-        assert {*OURS, "constant-edit", "prior-correction", "without gate"} <= set(table.rows)
+        assert {*OURS, "constant-edit", "prior-correction", "without gate", LOW_RANK} <= set(
+            table.rows
+        )
         assert table.devices == 20
 
 
@@ -161,10 +165,21 @@ def test_each_ablation_changes_the_configuration_and_nothing_of_the_data(config)
         adapter=replace(config.adapter, hardening=("short",), familiarity=0.9),
         prototypes=replace(config.prototypes, joint_steps=5),
     )
+    model = build_backbone(full, {"size": 8, "classes": 10}, None)
+    slots = build_slots(model, full)
+    full = with_named_slots(full, slots)
+    assert build_slots(model, full) == slots
     for part in ABLATIONS:
         found = without(full, part)
         assert found != full, part
-        assert (found.data, found.backbone, found.seed) == (full.data, full.backbone, full.seed)
+        assert (found.data, found.seed) == (full.data, full.seed)
+        kept = replace(found.backbone, slots=full.backbone.slots)
+        assert kept == full.backbone
+    low_rank = build_slots(model, without(full, "dense edits, low-rank instead"))
+    assert [s.kind for s in low_rank] == ["low-rank"] * len(slots)
+    assert [s.kind for s in build_slots(model, without(full, "dense edits, affine instead"))] == [
+        "affine"
+    ] * len(slots)
     with pytest.raises(UnknownNameError, match="cross-layer transfer"):
         without(full, "luck")
 

@@ -5,10 +5,11 @@ An ablation trains everything after the backbone anew, on the same devices, with
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
+from persona.formats.slots import SlotSpec
 from persona.registry import UnknownNameError
-from persona.training.config import RunConfig
+from persona.training.config import RunConfig, SlotConfig
 
 
 def _adapter(**changes: Any) -> Callable[[RunConfig], RunConfig]:
@@ -17,6 +18,16 @@ def _adapter(**changes: Any) -> Callable[[RunConfig], RunConfig]:
 
 def _prototypes(**changes: Any) -> Callable[[RunConfig], RunConfig]:
     return lambda config: replace(config, prototypes=replace(config.prototypes, **changes))
+
+
+def _dense_slots(kind: Literal["low-rank", "affine"]) -> Callable[[RunConfig], RunConfig]:
+    """Dense slots become ones of another kind, with the same bounds."""
+
+    def changed(config: RunConfig) -> RunConfig:
+        slots = (replace(s, kind=kind) if s.kind == "dense" else s for s in config.backbone.slots)
+        return replace(config, backbone=replace(config.backbone, slots=tuple(slots)))
+
+    return changed
 
 
 def _as_published(config: RunConfig) -> RunConfig:
@@ -32,8 +43,19 @@ ABLATIONS: dict[str, Callable[[RunConfig], RunConfig]] = {
     "hardening": _adapter(hardening=()),
     "joint refinement": _prototypes(joint_steps=0),
     "several prototypes": _prototypes(count=1),
+    "dense edits, low-rank instead": _dense_slots("low-rank"),
+    "dense edits, affine instead": _dense_slots("affine"),
     "everything that the paper lacks": _as_published,
 }
+
+
+def with_named_slots(config: RunConfig, slots: tuple[SlotSpec, ...]) -> RunConfig:
+    """The configuration with the slots written out, also where the backbone chose them."""
+    named = tuple(
+        SlotConfig(s.name, s.kind.value, s.rank or SlotConfig.rank, s.bound, s.bias_bound)
+        for s in slots
+    )
+    return replace(config, backbone=replace(config.backbone, slots=named))
 
 
 def without(config: RunConfig, part: str) -> RunConfig:

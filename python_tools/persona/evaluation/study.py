@@ -19,7 +19,7 @@ from persona.backbones.base import Task
 from persona.baselines import Setting
 from persona.data.leaks import check_devices
 from persona.durable import write_atomic
-from persona.evaluation.ablations import without
+from persona.evaluation.ablations import with_named_slots, without
 from persona.evaluation.metrics import METRIC
 from persona.evaluation.protocol import (
     Examined,
@@ -36,7 +36,13 @@ from persona.method.personalise import Personaliser
 from persona.runs import load_run, save_run
 from persona.training.config import RunConfig
 from persona.training.devices import Fleet
-from persona.training.pipeline import StageProgress, open_dataset, train, train_editing
+from persona.training.pipeline import (
+    StageProgress,
+    build_slots,
+    open_dataset,
+    train,
+    train_editing,
+)
 
 TRAININGS = "trainings"
 """The folder of a study that holds a folder for each training."""
@@ -145,7 +151,8 @@ def _without(
     part: str, setting: Setting, fleets: dict[str, Fleet], progress: StageProgress
 ) -> dict[str, Scored]:
     """Fleet -> rows of the edit, and of the prototype alone, with one part switched off."""
-    config = without(setting.config, part)
+    config = without(with_named_slots(setting.config, setting.slots), part)
+    slots = build_slots(setting.backbone, config)
     observed = setting.observed
     if not config.adapter.hardening:
         observed = replace(observed, hardened=(), held_hardened=())
@@ -153,12 +160,13 @@ def _without(
     editing = train_editing(
         config,
         setting.backbone,
-        setting.slots,
+        slots,
         setting.observation,
         observed,
         lambda stage: progress(f"{WITHOUT}{part}: {stage}"),
     )
-    other = replace(setting, personaliser=Personaliser(editing.adapter, editing.bank).eval())
+    personaliser = Personaliser(editing.adapter, editing.bank).eval()
+    other = replace(setting, slots=slots, personaliser=personaliser)
     rows = {}
     for name, fleet in fleets.items():
         scored = examine(other, editing.rule, fleet, {}).scored
