@@ -162,7 +162,7 @@ def test_a_planted_leak_stops_the_study(small, tmp_path, monkeypatch, leak):
 def test_each_ablation_changes_the_configuration_and_nothing_of_the_data(config):
     full = replace(
         config,
-        adapter=replace(config.adapter, hardening=("short",), familiarity=0.9),
+        adapter=replace(config.adapter, hardening=("short",), familiarity=0.9, encoder_steps=3),
         prototypes=replace(config.prototypes, joint_steps=5),
     )
     model = build_backbone(full, {"size": 8, "classes": 10}, None)

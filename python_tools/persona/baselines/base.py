@@ -1,7 +1,9 @@
 """What a rival is: another way to serve devices, scored on the same devices in the same run."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -13,15 +15,20 @@ from persona.data import Dataset, Device
 from persona.data.base import Split
 from persona.formats.observation import ObservationSpec
 from persona.formats.slots import SlotSpec
+from persona.method.encoders import ItemsEncoder, PooledEncoder
 from persona.method.personalise import Personaliser
 from persona.method.slots import Edit, edited_forward
 from persona.registry import Registry
 from persona.training.config import RunConfig
 from persona.training.devices import DeviceTensors, Fleet, edited_part, to_tensors
-from persona.training.pipeline import DEVICE_SEED, Observed
+from persona.training.pipeline import DEVICE_SEED, Observed, build_encoder, prepare_encoder
 
 _CHUNK = 128
 """Devices whose outputs are computed at once: full rankings need the memory."""
+
+
+def _silent(_stage: str) -> Callable[[int, int], None]:
+    return lambda _done, _all: None
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,16 @@ class Setting:
     def seed(self) -> int:
         """Of the training; whatever a rival draws begins here."""
         return self.config.seed
+
+    @cached_property
+    def window_encoder(self) -> ItemsEncoder | PooledEncoder:
+        """The adapter's window encoder as it was before any edit was made with it."""
+        a = self.config.adapter
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            made = build_encoder(self.backbone, self.observation, a)
+            prepare_encoder(made, self.observed, a, self.seed, _silent)
+        return made
 
     def devices(self, split: Split) -> list[Device]:
         """The devices themselves that `train` or `validation` were made of, drawn again."""

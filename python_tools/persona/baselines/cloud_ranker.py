@@ -2,10 +2,12 @@
 
     u = W·GRU(E[window]) + b,   score(c) = u · E[c] + β_c
 
-E is the backbone's frozen item table, β an item bias of its own. It never sees the session that
+E is the backbone's frozen item table, β an item bias of its own. The GRU begins as the adapter's
+does, with the next-item lesson where the configuration has one. It never sees the session that
 the device sees, since it is asked before: its scores are stale by that much.
 """
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,11 +27,11 @@ _CHUNK = 64
 class CloudRanker(nn.Module):
     """Windows [D, length] and candidates [D, q, c] -> scores [D, q, c]."""
 
-    def __init__(self, table: Tensor, hidden: int, dropout: float) -> None:
+    def __init__(self, encoder: ItemsEncoder, latent: int) -> None:
         super().__init__()
-        items, dim = table.shape
-        self.encoder = ItemsEncoder(table, dim, hidden, dropout)
-        self.project = nn.Linear(dim, dim)
+        items, dim = encoder.table.shape
+        self.encoder = encoder
+        self.project = nn.Linear(latent, dim)
         self.bias = nn.Embedding(items, 1)
         nn.init.zeros_(self.bias.weight)
 
@@ -72,6 +74,8 @@ def train_cloud_ranker(setting: Setting) -> CloudRanker:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(setting.seed)
-        ranker = CloudRanker(setting.backbone.item_embeddings(), config.hidden, config.dropout)
+        encoder = copy.deepcopy(setting.window_encoder)
+        assert isinstance(encoder, ItemsEncoder)
+        ranker = CloudRanker(encoder, config.latent)
         minimise(ranker, loss, check, Schedule.of(config), lambda _done, _all: None)
     return ranker

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from persona.baselines.base import Rival, Setting
 from persona.formats.slots import SlotKind, SlotSpec
-from persona.method.encoders import PooledEncoder
 from persona.method.slots import Edit
 from persona.training.devices import Fleet, edited_part, losses
 from persona.training.pipeline import build_adapter
@@ -62,12 +61,11 @@ def _train(generator: EditGenerator, setting: Setting) -> None:
 
 
 def encoder(setting: Setting) -> nn.Module:
-    """The adapter's own window encoder, untrained: observations [D, ...] -> z₀ [D, latent]."""
+    """The adapter's own window encoder before any edit was made with it: observations -> z₀."""
     made: nn.Module = build_adapter(
         setting.backbone, setting.slots, setting.observation, setting.config.adapter
     ).encoder
-    if isinstance(made, PooledEncoder):
-        made.calibrate(setting.train.vectors)
+    made.load_state_dict(setting.window_encoder.state_dict())
     return made
 
 

@@ -31,14 +31,22 @@ def _dense_slots(kind: Literal["low-rank", "affine"]) -> Callable[[RunConfig], R
 
 
 def _as_published(config: RunConfig) -> RunConfig:
-    """The paper's method: no prior seed, no gate, no hardening, no joint refinement."""
-    plain = replace(config.adapter, prior_seed=False, strength=False, hardening=(), familiarity=1.0)
+    """The paper's method: no prior seed, gate, hardening, next-item lesson or joint refinement."""
+    plain = replace(
+        config.adapter,
+        prior_seed=False,
+        strength=False,
+        hardening=(),
+        familiarity=1.0,
+        encoder_steps=0,
+    )
     return replace(config, adapter=plain, prototypes=replace(config.prototypes, joint_steps=0))
 
 
 ABLATIONS: dict[str, Callable[[RunConfig], RunConfig]] = {
     "cross-layer transfer": _adapter(cross_layer=False),
     "prior seed": _adapter(prior_seed=False),
+    "next-item lesson": _adapter(encoder_steps=0),
     "gate": _adapter(strength=False, familiarity=1.0),
     "hardening": _adapter(hardening=()),
     "joint refinement": _prototypes(joint_steps=0),

@@ -95,6 +95,7 @@ def quick(config: RunConfig) -> RunConfig:
             devices=min(a.devices, 96),
             validation_devices=min(a.validation_devices, 24),
             steps=min(a.steps, 40),
+            encoder_steps=min(a.encoder_steps, 20),
             checks=2,
         ),
         prototypes=replace(

@@ -60,8 +60,8 @@ class ItemsEncoder(nn.Module):
             nn.BatchNorm1d(latent, affine=False),
         )
 
-    def forward(self, items: Tensor) -> Tensor:
-        """[D, length] -> [D, latent].
+    def states(self, items: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[D, length] -> the GRU's states [D, length, hidden], items [D, length], counts [D].
 
         Histories are shifted to begin at the first column, so that the GRU never reads padding.
         """
@@ -70,6 +70,11 @@ class ItemsEncoder(nn.Module):
         place = torch.arange(length, device=items.device) + (length - counts)[:, None]
         packed = torch.where(place < length, items.gather(1, place.clamp_max(length - 1)), 0)
         states, _ = self.gru(self.widen(self.table[packed]))
+        return states, packed, counts
+
+    def forward(self, items: Tensor) -> Tensor:
+        """[D, length] -> [D, latent]."""
+        states, _, counts = self.states(items)
         last = states[torch.arange(len(items), device=items.device), counts - 1]
         latent: Tensor = self.project(last)
         return latent

@@ -95,6 +95,8 @@ class AdapterConfig:
     hardening: streams, by name, that a share of further training devices go through, so that
     the adapter learns when to hold back. familiarity: quantile of validation devices beyond which
     a window is strange and gets no edit; 1 switches that off.
+    encoder_steps: of teaching an items encoder to foresee the next item, before all else; 0 is
+    the papers' way.
     min_window, max_window: samples or items that a device may observe.
     """
 
@@ -115,6 +117,7 @@ class AdapterConfig:
     hardening: tuple[str, ...] = ()
     hardening_share: float = 0.25
     familiarity: float = 1.0
+    encoder_steps: int = 0
     min_window: int = 3
     max_window: int = 1000
 
@@ -134,7 +137,7 @@ class AdapterConfig:
                 "batch and devices must be 2 or more: codes are normalised over devices"
             )
         _above_zero(self, "learning_rate", "output_std", "familiarity")
-        _at_least(self, 0, "weight_decay")
+        _at_least(self, 0, "weight_decay", "encoder_steps")
         _share(self, "dropout", "hardening_share")
         if self.familiarity > 1:
             raise ValueError(f"familiarity must be 1 or less, got {self.familiarity}")

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
 from persona.backbones import Backbone
 from persona.data import DataError, Dataset, Device, datasets
@@ -24,6 +25,7 @@ from persona.training.backbone_checks import check_backbone
 from persona.training.backbone_files import find_backbone
 from persona.training.config import AdapterConfig, ConfigError, RunConfig
 from persona.training.devices import DeviceTensors, Fleet, edited_part, to_tensors, together
+from persona.training.next_item_lesson import teach_next_item
 from persona.training.stages import (
     Curve,
     DeviceRule,
@@ -138,6 +140,16 @@ def build_observation(backbone: Backbone, data: Dataset, config: RunConfig) -> O
     return PooledSpec("pooled", features.shape[1], classes, low, high, mass)
 
 
+def build_encoder(
+    backbone: Backbone, spec: ObservationSpec, config: AdapterConfig
+) -> ItemsEncoder | PooledEncoder:
+    """An untrained window encoder for these observations."""
+    sizes = (config.latent, config.hidden, config.dropout)
+    if isinstance(spec, ItemsSpec):
+        return ItemsEncoder(backbone.item_embeddings(), *sizes)
+    return PooledEncoder(spec.width, *sizes)
+
+
 def build_adapter(
     backbone: Backbone,
     slots: tuple[SlotSpec, ...],
@@ -145,15 +157,9 @@ def build_adapter(
     config: AdapterConfig,
 ) -> Adapter:
     """An untrained adapter for these slots and observations."""
-    sizes = (config.latent, config.hidden, config.dropout)
-    encoder = (
-        ItemsEncoder(backbone.item_embeddings(), *sizes)
-        if isinstance(spec, ItemsSpec)
-        else PooledEncoder(spec.width, *sizes)
-    )
     return Adapter(
         slots,
-        encoder,
+        build_encoder(backbone, spec, config),
         config.latent,
         cross_layer=config.cross_layer,
         prior=_prior_seed(backbone, slots[-1], spec) if config.prior_seed else None,
@@ -243,6 +249,24 @@ class Editing:
     curves: dict[str, Curve]
 
 
+def prepare_encoder(
+    encoder: nn.Module,
+    observed: Observed,
+    config: AdapterConfig,
+    seed: int,
+    progress: StageProgress,
+) -> dict[str, Curve]:
+    """What a fresh window encoder learns before any edit is made with it; its curves by stage."""
+    train, validation = observed.train, observed.validation.tensors
+    if isinstance(encoder, PooledEncoder):
+        encoder.calibrate(train.vectors)
+    if not isinstance(encoder, ItemsEncoder) or config.encoder_steps == 0:
+        return {}
+    windows, held = train.observations, validation.observations
+    teaching = progress("teaching the window encoder")
+    return {"window encoder": teach_next_item(encoder, windows, held, config, seed, teaching)}
+
+
 def train_editing(
     config: RunConfig,
     backbone: Backbone,
@@ -255,19 +279,16 @@ def train_editing(
     a, train, validation = config.adapter, observed.train, observed.validation.tensors
     module, _ = edited_part(backbone, slots)
     adapter = build_adapter(backbone, slots, spec, a)
-    if isinstance(adapter.encoder, PooledEncoder):
-        adapter.encoder.calibrate(train.vectors)
-    curves = {
-        "adapter": train_adapter(
-            adapter,
-            module,
-            together(train, *observed.hardened),
-            together(validation, *observed.held_hardened),
-            a,
-            config.seed,
-            progress("training the adapter"),
-        )
-    }
+    curves = prepare_encoder(adapter.encoder, observed, a, config.seed, progress)
+    curves["adapter"] = train_adapter(
+        adapter,
+        module,
+        together(train, *observed.hardened),
+        together(validation, *observed.held_hardened),
+        a,
+        config.seed,
+        progress("training the adapter"),
+    )
     bank = PrototypeBank(slots, config.prototypes.count, len(slots) * a.latent)
     stage = (module, train, validation, config.prototypes, config.seed)
     curves["prototypes"] = train_prototypes(bank, adapter, *stage, progress("fitting prototypes"))
