@@ -1,0 +1,30 @@
+// What the screens' logic takes from the phone that it runs on.
+
+import Foundation
+import PersonaKit
+
+public struct Platform: Sendable {
+    /// For bundles, edits, history and settings; private to the app.
+    public let folder: URL
+    /// For files that people share.
+    public let documents: URL
+    /// The bundle that came with the app, where one did.
+    public let embedded: URL?
+    /// Every way in which this phone can run the bundle's programs, the best one first.
+    public let engines: @Sendable (ModelBundle) -> [EngineFactory]
+    public let conditions: DeviceConditions
+
+    public init(
+        folder: URL,
+        documents: URL,
+        embedded: URL?,
+        engines: @escaping @Sendable (ModelBundle) -> [EngineFactory],
+        conditions: DeviceConditions
+    ) {
+        self.folder = folder
+        self.documents = documents
+        self.embedded = embedded
+        self.engines = engines
+        self.conditions = conditions
+    }
+}
