@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint bench targets arm
+.PHONY: help env demo test lint bench targets arm android android-full ios
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -39,6 +39,15 @@ bench: $(READY)  ## every claim against its rival, in one run each
 
 arm: $(READY)  ## the C++ runner on two emulated arm64 cores, against this processor
 	$(BIN)/python -m persona_export.runner.arm
+
+android: $(READY)  ## the Android demo without a phone: library, engine on the real runtime, app, screens
+	$(BIN)/python android_demo/testing/check.py $(ARGS)
+
+android-full: $(READY)  ## also on an emulated arm64 phone, and a signed APK
+	$(BIN)/python android_demo/testing/check.py --full $(ARGS)
+
+ios: $(READY)  ## the iOS demo without a Mac: PersonaKit, its engine on the real runtime, the app's sources
+	$(BIN)/python ios_demo/testing/check.py
 
 targets: $(READY)  ## export every backbone, slot kind, target and precision; write docs/targets.md
 	$(BIN)/python benchmarks/target_matrix.py $(ARGS)
