@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 .PHONY: help env demo test lint bench targets arm android android-full ios
 
 help:  ## say what there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 env: $(READY)  ## make the environment in .venv
 
