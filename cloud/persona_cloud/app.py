@@ -3,6 +3,7 @@
 from flask import Flask, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from persona_cloud import dashboard
 from persona_cloud.api import blueprints
 from persona_cloud.config import CloudConfig
 from persona_cloud.observing import observe_requests
@@ -29,7 +30,7 @@ def create_app(config: CloudConfig) -> Flask:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
             app.wsgi_app, x_for=config.proxies, x_proto=config.proxies
         )
-    for blueprint in blueprints:
+    for blueprint in (*blueprints, dashboard.blueprint):
         app.register_blueprint(blueprint)
     return app
 

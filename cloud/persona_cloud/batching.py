@@ -8,21 +8,21 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Generic, TypeVar
 
 from persona.issuing import Issued, Request
 
-Make = Callable[[Sequence[Request]], list[Issued]]
-"""Makes edits, the answers in the order of the requests."""
+R = TypeVar("R", bound=Request)
 
 
 class BusyError(RuntimeError):
     """As much is being made, or waits, as may."""
 
 
-class _Waiting:
+class _Waiting(Generic[R]):
     """A request and, later, its answer. leads: its thread makes the next forward."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: R) -> None:
         self.request = request
         self.woken = threading.Event()
         self.leads = False
@@ -40,14 +40,17 @@ class _Waiting:
         return issued
 
 
-class Batcher:
+class Batcher(Generic[R]):
     """Makes edits for many threads, up to `max_batch` in a forward."""
 
-    def __init__(self, make: Make, max_batch: int, max_waiting: int) -> None:
+    def __init__(
+        self, make: Callable[[Sequence[R]], list[Issued]], max_batch: int, max_waiting: int
+    ) -> None:
+        """make: makes edits, the answers in the order of the requests."""
         self._make, self._max_batch = make, max_batch
         self._places = threading.BoundedSemaphore(max_waiting)
         self._lock = threading.Lock()
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[_Waiting[R]] = deque()
         self._led = False
 
     @contextmanager
@@ -60,7 +63,7 @@ class Batcher:
         finally:
             self._places.release()
 
-    def issue(self, request: Request) -> Issued:
+    def issue(self, request: R) -> Issued:
         """The edit for a request. Raises what making it raised, for it alone."""
         mine = _Waiting(request)
         with self._lock:
@@ -89,7 +92,7 @@ class Batcher:
             for waiting in together:
                 waiting.woken.set()
 
-    def _answer(self, together: list[_Waiting]) -> None:
+    def _answer(self, together: list[_Waiting[R]]) -> None:
         try:
             made = self._make([waiting.request for waiting in together])
             for waiting, issued in zip(together, made, strict=True):

@@ -62,7 +62,9 @@ class CloudConfig:
     token_lifetime: how long a device may ask before it renews its token. renewal_grace: for how
     long after that it still may renew. edit_lifetime: how long an edit is valid. proxies: how many
     in front of us add `X-Forwarded-For`; one that is not there would let a client choose its
-    address.
+    address. retention: for how long after another version took its place devices that still have
+    a version get edits for it. versions: below which folder versions lie that operators publish;
+    `versions` in the run where none is named.
     """
 
     run: Path
@@ -75,11 +77,18 @@ class CloudConfig:
     quotas: Quotas = Quotas()
     proxies: int = 0
     attest: Attest = accept_all
+    retention: timedelta = timedelta(days=30)
+    versions: Path | None = None
 
     @property
     def database(self) -> str:
         """The URL of the database in use."""
         return self.database_url or default_database(self.run)
+
+    @property
+    def publishable(self) -> Path:
+        """The folder below which versions lie that may be published."""
+        return self.versions or self.run / "versions"
 
 
 def default_database(run: Path) -> str:

@@ -12,8 +12,9 @@ from persona_cloud.problems import Problem
 from persona_cloud.service import service
 from persona_cloud.tables import Device, DeviceToken, OperatorKey
 
-Scope = Literal["devices", "metrics"]
-"""What an operator's key may allow: revoking devices, reading /metrics."""
+Scope = Literal["dashboard", "devices", "metrics", "models"]
+"""What an operator's key may allow: looking at the dashboard, revoking devices, reading /metrics,
+publishing versions and rolling them out."""
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 

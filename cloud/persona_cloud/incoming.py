@@ -1,6 +1,6 @@
 """Reading requests: with which body, and what they accept."""
 
-from typing import TypeVar
+from typing import Any
 
 from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -10,8 +10,6 @@ from persona.formats.strict_json import strict_json
 from persona_cloud.problems import Problem
 
 JSON = "application/json"
-
-T = TypeVar("T")
 
 
 def media_type(*known: str) -> str:
@@ -57,9 +55,12 @@ def body(max_bytes: int) -> bytes:
     return data
 
 
-def document(kind: type[T], data: bytes) -> T:
-    """A JSON body as the dataclass `kind`. Raises Problem `request.invalid` naming the field."""
+def document(kind: Any, data: bytes) -> Any:
+    """A JSON body as the dataclass `kind`, or as the one of several that its `kind` names.
+
+    Raises Problem `request.invalid` naming the field.
+    """
     try:
-        return schema.decode(kind, strict_json(data.decode()))
+        return schema.decode(kind, strict_json(data.decode()), getattr(kind, "__name__", "change"))
     except ValueError as error:
         raise Problem("request.invalid", str(error)) from None

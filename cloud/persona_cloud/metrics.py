@@ -43,6 +43,12 @@ class Metrics:
             registry=own,
             buckets=_SECONDS,
         )
+        self.outcomes = Counter(
+            "persona_outcomes",
+            "What devices found when they tried a version, `ok` or the code of a failure",
+            ("outcome",),
+            registry=own,
+        )
         self.waiting = Gauge(
             "persona_edits_waiting",
             "Edits being made or waiting to be",

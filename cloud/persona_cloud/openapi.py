@@ -10,19 +10,24 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, get_args
 
 from flask import Flask
 from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 import persona
+from persona.formats.strict_json import MAX_WHOLE
 from persona_cloud.problems import KINDS, MEDIA_TYPE, ProblemDocument
 
-Schema = type | dict[str, Any]
-"""A dataclass, or a JSON schema."""
+Schema = type | UnionType | dict[str, Any]
+"""A dataclass, several told apart by their `kind`, or a JSON schema."""
 
 View = TypeVar("View", bound=Callable[..., Any])
+
+PAGES = "/dashboard"
+"""Routes below are pages for people, and no part of the API."""
 
 BINARY: dict[str, Any] = {}
 """Raw bytes: OpenAPI 3.1 says nothing of them but their media type."""
@@ -102,6 +107,8 @@ def openapi(app: Flask, schemas: Mapping[str, dict[str, Any]]) -> dict[str, Any]
     components = _Components(schemas)
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for rule in app.url_map.iter_rules():
+        if rule.rule.startswith(PAGES):
+            continue
         view = app.view_functions[rule.endpoint]
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
@@ -142,6 +149,8 @@ class _Components:
     def _schema(self, schema: Schema, read: bool) -> dict[str, Any]:
         if isinstance(schema, dict):
             return schema
+        if isinstance(schema, UnionType):
+            return {"oneOf": [self._schema(kind, read) for kind in get_args(schema)]}
         self._kinds[schema.__name__] = schema
         if read:
             self._read.add(schema.__name__)
@@ -154,7 +163,22 @@ class _Components:
         _, made = TypeAdapter.json_schemas(adapters, ref_template=_COMPONENTS + "{model}")
         for name in self._read:
             _forbid_other_fields(name, made["$defs"])
-        return self._given | made["$defs"]
+        schemas = self._given | made["$defs"]
+        _limit_whole_numbers(schemas)
+        return schemas
+
+
+def _limit_whole_numbers(schema: Any) -> None:
+    """What is read as a whole number is one that every language holds exactly."""
+    if isinstance(schema, dict):
+        if schema.get("type") == "integer":
+            schema.setdefault("minimum", -MAX_WHOLE)
+            schema.setdefault("maximum", MAX_WHOLE)
+        for part in schema.values():
+            _limit_whole_numbers(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            _limit_whole_numbers(part)
 
 
 def _forbid_other_fields(name: str, schemas: dict[str, Any]) -> None:

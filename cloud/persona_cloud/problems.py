@@ -71,6 +71,12 @@ KINDS = {
             "Make a key that has it with `persona operator add --scope`.",
         ),
         Kind(
+            "request.other_site",
+            403,
+            "Form of another site",
+            "Open the page itself and send the form from there.",
+        ),
+        Kind(
             "enrolment.refused",
             403,
             "Device not accepted",
@@ -78,6 +84,19 @@ KINDS = {
         ),
         Kind("request.path", 404, "No such page", "See the paths at /docs."),
         Kind("device.unknown", 404, "Unknown device", "Take the id from the device's enrolment."),
+        Kind(
+            "version.unknown",
+            404,
+            "Unknown version",
+            "Ask GET /v1/models/{model} for those there are, or publish it first.",
+        ),
+        Kind(
+            "version.folder",
+            404,
+            "No such folder",
+            "Put run and bundle below the folder for versions on every server, then publish.",
+        ),
+        Kind("keys.none", 404, "No key document", "Go on with the keys that are trusted now."),
         Kind("model.unknown", 404, "Unknown model", "Ask GET /v1/models for those there are."),
         Kind(
             "bundle.file_unknown",
@@ -87,11 +106,24 @@ KINDS = {
         ),
         Kind("request.method", 405, "Method not allowed", "Use a method that `Allow` names."),
         Kind("request.accept", 406, "No such representation", "Accept one of those named."),
+        Kind("request.slow", 408, "Request too slow", "Send it again, faster."),
         Kind(
             Code.OBSERVATION_OTHER_BASE,
             409,
             "Made for another bundle",
-            "Fetch the bundle that `bundle` names, and observe with its programs.",
+            "Fetch the bundle from `bundle_url`, and observe with its programs.",
+        ),
+        Kind(
+            "rollout.refused",
+            409,
+            "Not possible in this state",
+            "Look at the rollout with GET /v1/models/{model}.",
+        ),
+        Kind(
+            "rollout.changed",
+            409,
+            "Somebody else changed the rollout",
+            "Look at it with GET /v1/models/{model} and decide again.",
         ),
         Kind("request.too_large", 413, "Body too large", "Send a body within the limit."),
         Kind("request.media_type", 415, "Unknown Content-Type", "Send one of those named."),
@@ -107,6 +139,12 @@ KINDS = {
             422,
             "Body does not fit its schema",
             "Correct the named field; the schemas are at /openapi.json.",
+        ),
+        Kind(
+            "version.invalid",
+            422,
+            "Not a version that can be published",
+            "Mend what is named and publish again; nothing was registered.",
         ),
         Kind(Code.OBSERVATION_INVALID, 422, "Not an observation", "Correct the named field."),
         Kind(
@@ -133,6 +171,24 @@ KINDS = {
         ),
         Kind("server.busy", 503, "Too much to do", "Wait for `Retry-After` seconds."),
         Kind("server.store", 503, "The database does not answer", "Try again after a second."),
+        Kind(
+            "server.version",
+            503,
+            "A version is not on this server",
+            "Try again; operators: put the folders that it was published from on every server.",
+        ),
+        Kind(
+            "server.clock",
+            503,
+            "A clock is wrong",
+            "Try again; operators: set the clocks of this server and of the database by NTP.",
+        ),
+        Kind(
+            "server.key",
+            503,
+            "No signing key",
+            "Try again; operators: put the private key on every server.",
+        ),
     )
 }
 
@@ -151,7 +207,7 @@ _OF_STATUS = {
 class ProblemDocument:
     """An error (RFC 9457). type: where the code is explained. code: stable, for programs.
 
-    bundle: the right bundle's digest, where another one was named.
+    bundle: the right bundle's digest, where another one was named; bundle_url: where its files are.
     """
 
     type: str
@@ -160,6 +216,7 @@ class ProblemDocument:
     code: str
     detail: str
     bundle: str | None = None
+    bundle_url: str | None = None
 
 
 class Problem(Exception):  # noqa: N818
@@ -171,10 +228,12 @@ class Problem(Exception):  # noqa: N818
         said: str,
         *,
         bundle: str | None = None,
+        bundle_url: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(said)
-        self.code, self.said, self.bundle = code, said, bundle
+        self.code, self.said = code, said
+        self.bundle, self.bundle_url = bundle, bundle_url
         self.headers = dict(headers or {})
 
 
@@ -200,6 +259,7 @@ def _document(problem: Problem, status: int | None = None) -> Response:
         code=str(kind.code),
         detail=f"{said} {kind.next_step}",
         bundle=problem.bundle,
+        bundle_url=problem.bundle_url,
     )
     present = {name: value for name, value in asdict(document).items() if value is not None}
     response = Response(json.dumps(present), document.status, mimetype=MEDIA_TYPE)

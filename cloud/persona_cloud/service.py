@@ -1,4 +1,4 @@
-"""What request handlers share: the model, its issuer, the store, and the host's decisions."""
+"""What request handlers share: versions, keys, the store, and the host's decisions."""
 
 import time
 from collections.abc import Sequence
@@ -6,60 +6,53 @@ from dataclasses import dataclass
 
 import flask
 
-from persona.bundles import Bundle, open_bundle
-from persona.issuing import Issued, Issuer, Request
+from persona.issuing import Issued
 from persona.runs import load_run
-from persona.signing import PublicKeys
 from persona_cloud.batching import Batcher
 from persona_cloud.config import CloudConfig
 from persona_cloud.metrics import Metrics
-from persona_cloud.problems import Problem
 from persona_cloud.quotas import QuotaKeeper
+from persona_cloud.signing_keys import SigningKeys
 from persona_cloud.store import Store
+from persona_cloud.versions import VersionRequest, Versions, make_edits
 
 _EXTENSION = "persona_cloud"
 
 
 @dataclass(frozen=True)
 class Service:
-    """One process's model and state."""
+    """One process's models and state."""
 
     config: CloudConfig
-    bundle: Bundle
-    batcher: Batcher
+    versions: Versions
+    keys: SigningKeys
+    batcher: Batcher[VersionRequest]
     store: Store
     quotas: QuotaKeeper
     metrics: Metrics
-
-    def bundle_of(self, model: str) -> Bundle:
-        """The bundle of a model. Raises Problem `model.unknown`."""
-        here = self.bundle.manifest.model
-        if model != here:
-            raise Problem("model.unknown", f"There is no model {model!r:.100} here, but {here!r}")
-        return self.bundle
 
 
 def open_service(config: CloudConfig) -> Service:
     """Load and check everything that a request needs.
 
-    Raises RunError, FormatError, OtherModelError, KeyNotInBundleError, StoreError, or ValueError
-    for an unreadable quota.
+    Raises RunError, FormatError, OtherModelError, KeyNotInBundleError, SigningKeyError,
+    StoreError, or ValueError for an unreadable quota.
     """
     run = load_run(config.run)
-    bundle = open_bundle(config.bundle, PublicKeys([run.bundle_key().public]))
-    issuer = Issuer(run, bundle, config.edit_lifetime)
+    quotas, store = QuotaKeeper(config.quotas), Store(config.database)
+    keys = SigningKeys(store, config.run / "keys")
+    versions = Versions(config, store, keys, run)
     metrics, limits = Metrics(), config.limits
 
-    def make(requests: Sequence[Request]) -> list[Issued]:
+    def make(requests: Sequence[VersionRequest]) -> list[Issued]:
         start = time.perf_counter()
-        made = issuer.issue(requests)
+        made = make_edits(requests)
         metrics.adapter_seconds.observe(time.perf_counter() - start)
         metrics.batch.observe(len(requests))
         return made
 
     batcher = Batcher(make, limits.max_batch, limits.max_waiting)
-    quotas, store = QuotaKeeper(config.quotas), Store(config.database)
-    return Service(config, bundle, batcher, store, quotas, metrics)
+    return Service(config, versions, keys, batcher, store, quotas, metrics)
 
 
 def install(app: flask.Flask, service: Service) -> None:

@@ -4,9 +4,11 @@ Raw observations are never stored; of each edit its latent is, for refining prot
 is kept until its edit expires, so that a repeated request gets the same bytes.
 """
 
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import delete, select, text, update
 from sqlalchemy.exc import IntegrityError
@@ -21,8 +23,14 @@ from persona_cloud.tables import (
     IssuedEdit,
     KeptAnswer,
     OperatorKey,
+    Readiness,
     StoredMeasurement,
 )
+
+_WRITE_AGAIN_SECONDS = 1.0
+
+CLOCK_SECONDS = 60.0
+"""How far a server's clock and its database's may differ. Phones refuse edits from 300 s ahead."""
 
 
 @dataclass(frozen=True)
@@ -41,18 +49,32 @@ class Idempotency:
     fingerprint: str
 
 
+class ClockError(RuntimeError):
+    """This machine's clock and that of the database differ: one of them is wrong."""
+
+
 class OtherRequestError(ValueError):
     """An idempotency key that the device has used for another request."""
 
 
 class Store:
-    """One database. Safe to use from several threads and processes; each method is atomic."""
+    """One database. Safe to use from several threads and processes; each method is atomic.
+
+    reading, writing: begin a transaction that ends with the block.
+    """
 
     def __init__(self, url: str) -> None:
         """Raises StoreError."""
         self._engine = open_database(url)
-        self._read = sessionmaker(self._engine, expire_on_commit=False).begin
-        self._write = sessionmaker(writing(self._engine), expire_on_commit=False).begin
+        self._written = -math.inf
+        server = self._engine.dialect.name == "postgresql"
+        self._clock = (
+            "SELECT CAST(extract(epoch FROM clock_timestamp()) AS float8)"
+            if server
+            else "SELECT NULL"
+        )
+        self.reading = sessionmaker(self._engine, expire_on_commit=False).begin
+        self.writing = sessionmaker(writing(self._engine), expire_on_commit=False).begin
 
     def after_fork(self) -> None:
         """Leave the parent's connections to the parent. To be called in every new process."""
@@ -63,13 +85,24 @@ class Store:
         self._engine.dispose()
 
     def check(self) -> None:
-        """Whether the database answers. Raises sqlalchemy's OperationalError."""
-        with self._read() as session:
-            session.execute(text("SELECT 1"))
+        """Whether the database answers, and can be written to: it is tried once a second.
+
+        Raises sqlalchemy's OperationalError, or ClockError where its clock is not ours.
+        """
+        now = time.monotonic()
+        with self.reading() as session:
+            theirs = session.scalar(text(self._clock))
+        if theirs is not None and abs(theirs - time.time()) > CLOCK_SECONDS:
+            raise ClockError(f"the database's clock differs by {theirs - time.time():.0f} s")
+        if now < self._written + _WRITE_AGAIN_SECONDS:
+            return
+        with self.writing() as session:
+            session.execute(update(Readiness).values(written_at=datetime.now(UTC)))
+        self._written = now
 
     def enrol(self, device: Device, token: DeviceToken) -> None:
         """Remember a new device and its token."""
-        with self._write() as session:
+        with self.writing() as session:
             session.add(device)
             session.flush()
             session.add(token)
@@ -77,14 +110,14 @@ class Store:
     def token(self, sha256: str) -> tuple[Device, DeviceToken] | None:
         """The token with this digest, and the device that it was given to."""
         query = select(Device, DeviceToken).join(DeviceToken, DeviceToken.device == Device.id)
-        with self._read() as session:
+        with self.reading() as session:
             row = session.execute(query.where(DeviceToken.sha256 == sha256)).first()
             return row and row.tuple()
 
     def confirm(self, token: DeviceToken) -> None:
         """A device has shown a token: the ones that it had before are no longer needed."""
         older = DeviceToken.issued_at < token.issued_at
-        with self._write() as session:
+        with self.writing() as session:
             session.execute(delete(DeviceToken).where(DeviceToken.device == token.device, older))
             session.execute(
                 update(DeviceToken).where(DeviceToken.sha256 == token.sha256).values(used=True)
@@ -96,13 +129,13 @@ class Store:
         Any others go, so that a device has two at most.
         """
         others = DeviceToken.sha256 != shown
-        with self._write() as session:
+        with self.writing() as session:
             session.execute(delete(DeviceToken).where(DeviceToken.device == token.device, others))
             session.add(token)
 
     def revoke_device(self, device: str, now: datetime) -> bool:
         """Refuse this device from now on; whether there is such a device."""
-        with self._write() as session:
+        with self.writing() as session:
             found = session.get(Device, device)
             if found is not None and found.revoked_at is None:
                 found.revoked_at = now
@@ -110,22 +143,22 @@ class Store:
 
     def add_operator_key(self, key: OperatorKey) -> None:
         """Remember a new key."""
-        with self._write() as session:
+        with self.writing() as session:
             session.add(key)
 
     def operator_key(self, sha256: str) -> OperatorKey | None:
         """The key with this digest, revoked or not."""
-        with self._read() as session:
+        with self.reading() as session:
             return session.scalar(select(OperatorKey).where(OperatorKey.sha256 == sha256))
 
     def operator_keys(self) -> list[OperatorKey]:
         """All keys, the oldest first."""
-        with self._read() as session:
+        with self.reading() as session:
             return list(session.scalars(select(OperatorKey).order_by(OperatorKey.created_at)))
 
     def revoke_operator_key(self, key: str, now: datetime) -> bool:
         """Refuse this key from now on; whether there is such a key."""
-        with self._write() as session:
+        with self.writing() as session:
             found = session.get(OperatorKey, key)
             if found is not None and found.revoked_at is None:
                 found.revoked_at = now
@@ -133,7 +166,7 @@ class Store:
 
     def next_sequence(self, device: str) -> int:
         """A number larger than any that this device was ever given, and given to no one else."""
-        with self._write() as session:
+        with self.writing() as session:
             return session.execute(
                 update(Device)
                 .where(Device.id == device)
@@ -147,7 +180,7 @@ class Store:
         """The answer that this request got before, if it has a key. Raises OtherRequestError."""
         if asked is None:
             return None
-        with self._read() as session:
+        with self.reading() as session:
             kept = session.get(KeptAnswer, (device, asked.key))
         if kept is None or kept.expires_at <= now:
             return None
@@ -173,7 +206,7 @@ class Store:
             latent=issued.latent.astype("<f4").tobytes(),
         )
         try:
-            with self._write() as session:
+            with self.writing() as session:
                 session.execute(delete(KeptAnswer).where(KeptAnswer.expires_at <= info.issued_at))
                 session.add(edit)
                 if asked is not None:
@@ -197,7 +230,7 @@ class Store:
 
     def add_measurement(self, measurement: StoredMeasurement) -> None:
         """Remember a measurement; gives it its id."""
-        with self._write() as session:
+        with self.writing() as session:
             session.add(measurement)
 
     def measurements(
@@ -207,5 +240,5 @@ class Store:
         query = select(StoredMeasurement).filter_by(**filters)
         if before is not None:
             query = query.where(StoredMeasurement.id < before)
-        with self._read() as session:
+        with self.reading() as session:
             return list(session.scalars(query.order_by(StoredMeasurement.id.desc()).limit(limit)))

@@ -8,7 +8,9 @@ from sqlalchemy import (
     BigInteger,
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
+    Index,
     Integer,
     TypeDecorator,
     UniqueConstraint,
@@ -35,7 +37,7 @@ class UtcTime(TypeDecorator[datetime]):
 class Table(MappedAsDataclass, DeclarativeBase):
     """Base of the tables."""
 
-    type_annotation_map = {datetime: UtcTime, dict[str, Any]: JSON, list[str]: JSON}  # noqa: RUF012
+    type_annotation_map = {datetime: UtcTime, dict[str, Any]: JSON, list[str]: JSON, float: Double}  # noqa: RUF012
 
 
 class Device(Table):
@@ -119,3 +121,123 @@ class StoredMeasurement(Table):
     target: Mapped[str]
     precision: Mapped[str]
     document: Mapped[dict[str, Any]]
+
+
+class Version(Table):
+    """A bundle that edits can be made for, with the run that it was exported from.
+
+    line: what versions replace each other under, the name in the run's configuration.
+    run, path: folders of the run and of the bundle on the servers' disks.
+    published_by: id of the operator's key; None where a server was started with it.
+    retired_at: when another one took its place. withdrawn: rolled back or stopped.
+    """
+
+    __tablename__ = "versions"
+
+    bundle: Mapped[str] = mapped_column(primary_key=True)
+    line: Mapped[str] = mapped_column(index=True)
+    model: Mapped[str]
+    run: Mapped[str]
+    path: Mapped[str]
+    published_at: Mapped[datetime]
+    published_by: Mapped[str | None]
+    retired_at: Mapped[datetime | None] = mapped_column(default=None)
+    withdrawn: Mapped[bool] = mapped_column(default=False)
+
+
+class Rollout(Table):
+    """Which version the devices of a line shall have.
+
+    stable: of all devices but the `percent` that shall have the candidate. previous: the stable
+    one before. revision: grows with each change. stopped_because: why the last candidate was
+    stopped, until another begins.
+    """
+
+    __tablename__ = "rollouts"
+
+    line: Mapped[str] = mapped_column(primary_key=True)
+    stable: Mapped[str] = mapped_column(ForeignKey("versions.bundle"))
+    changed_at: Mapped[datetime]
+    previous: Mapped[str | None] = mapped_column(ForeignKey("versions.bundle"), default=None)
+    candidate: Mapped[str | None] = mapped_column(ForeignKey("versions.bundle"), default=None)
+    percent: Mapped[float] = mapped_column(default=0.0)
+    max_failure_rate: Mapped[float] = mapped_column(default=0.0)
+    min_reports: Mapped[int] = mapped_column(default=0)
+    revision: Mapped[int] = mapped_column(default=1)
+    stopped_because: Mapped[str | None] = mapped_column(default=None)
+
+
+class RolloutEvent(Table):
+    """A change of a rollout, for people. by: id of the operator's key; None: the cloud itself."""
+
+    __tablename__ = "rollout_events"
+
+    id: Mapped[int] = mapped_column(Number, init=False, primary_key=True)
+    line: Mapped[str] = mapped_column(index=True)
+    at: Mapped[datetime]
+    by: Mapped[str | None]
+    what: Mapped[str]
+    bundle: Mapped[str]
+    percent: Mapped[float]
+
+
+class Outcome(Table):
+    """What a device found when it tried a version: nothing wrong, or the code of a failure.
+
+    A failure stays, whatever the device reports afterwards.
+    """
+
+    __tablename__ = "outcomes"
+    __table_args__ = (Index("ix_outcomes_bundle_code", "bundle", "code"),)
+
+    device: Mapped[str] = mapped_column(ForeignKey("devices.id"), primary_key=True)
+    bundle: Mapped[str] = mapped_column(ForeignKey("versions.bundle"), primary_key=True)
+    code: Mapped[str | None]
+    received_at: Mapped[datetime]
+
+
+class Readiness(Table):
+    """One row that is written to find out whether the database can be."""
+
+    __tablename__ = "readiness"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    written_at: Mapped[datetime]
+
+
+class TrustedKey(Table):
+    """A public key that devices are told to trust; its private half lies in a file.
+
+    role: `edit` signs edits, `bundle` signs bundles and key documents. until: when an edit key
+    stops verifying. revoked_at: no longer in key documents.
+    """
+
+    __tablename__ = "trusted_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    role: Mapped[str]
+    public_key: Mapped[bytes]
+    added_at: Mapped[datetime]
+    until: Mapped[datetime | None] = mapped_column(default=None)
+    revoked_at: Mapped[datetime | None] = mapped_column(default=None)
+
+
+class KeyDocument(Table):
+    """A signed `persona.keys/1`, byte for byte."""
+
+    __tablename__ = "key_documents"
+
+    sequence: Mapped[int] = mapped_column(Number, primary_key=True, autoincrement=False)
+    document: Mapped[bytes]
+    key_id: Mapped[str]
+    signature: Mapped[bytes]
+
+
+class DashboardSession(Table):
+    """A browser that an operator signed in with, as the digest of its cookie."""
+
+    __tablename__ = "dashboard_sessions"
+
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    operator_key: Mapped[str] = mapped_column(ForeignKey("operator_keys.id"))
+    expires_at: Mapped[datetime] = mapped_column(index=True)

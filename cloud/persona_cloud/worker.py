@@ -1,17 +1,32 @@
-"""gunicorn's threaded worker, whose own refusals are problem documents, too.
+"""gunicorn's threaded worker, in which slow clients hold no thread.
 
-What could not be parsed is neither sent back nor logged: it may hold a token.
+A request gets a thread when it has arrived in full; until then the worker's one event loop collects
+it, for `REQUEST_SECONDS` at most. Refusals are problem documents; what could not be parsed is
+neither sent back nor logged: it may hold a token.
 """
 
+import errno
 import json
+import socket
+import struct
+import time
+from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
+from selectors import EVENT_READ
 from typing import Any
 
 from gunicorn.glogging import Logger
 from gunicorn.http import errors
 from gunicorn.util import write_nonblock
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from persona_cloud.arriving import (
+    TooManyChunksError,
+    is_complete,
+    permitted,
+    waits_for_permission,
+)
 from persona_cloud.observing import JsonFormatter
 from persona_cloud.problems import KINDS, MEDIA_TYPE
 
@@ -24,8 +39,143 @@ _STATUS = {
 }
 
 
+REQUEST_SECONDS = 10.0
+"""How long a request may take to arrive, from its connection or its first byte on."""
+
+IDLE_SECONDS = 2.0
+"""How long a stopping worker waits for a request of which nothing has come."""
+
+ANSWER_SECONDS = 10
+"""How long a client may take none of an answer, or send none of a body too long to wait for."""
+
+MAX_COLLECTED = 64 * 2**20
+"""Bytes of unfinished requests that a process holds; then the largest has to go."""
+
+_READ = 65_536
+
+
+@dataclass(eq=False)
+class _Arriving:
+    """A connection whose request is not here in full."""
+
+    conn: TConn
+    deadline: float
+    data: bytes = b""
+
+
 class Worker(ThreadWorker):
     """For `gunicorn --worker-class persona_cloud.worker.Worker`."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._arriving: dict[int, _Arriving] = {}
+        self._collected = 0
+
+    def accept(self, listener: socket.socket) -> None:
+        """Take a connection, if there is one."""
+        self._took(listener)
+
+    def _took(self, listener: socket.socket) -> bool:
+        try:
+            client, address = listener.accept()
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
+                raise
+            return False
+        for timeout in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            client.setsockopt(socket.SOL_SOCKET, timeout, struct.pack("ll", ANSWER_SECONDS, 0))
+        self.nr_conns += 1
+        self._collect(TConn(self.cfg, client, address, listener.getsockname()))
+        return True
+
+    def set_accept_enabled(self, enabled: bool | None) -> None:
+        """When stopping, connections that wait to be taken are taken first."""
+        if not enabled and not self.alive:
+            for listener in self.sockets:
+                listener.setblocking(False)
+                while self._took(listener):
+                    pass
+        super().set_accept_enabled(enabled)
+
+    def on_client_socket_readable(self, conn: TConn, client: socket.socket) -> None:
+        """A kept connection has the beginning of another request."""
+        self.poller.unregister(client)
+        self.keepalived_conns.remove(conn)
+        self._collect(conn)
+
+    def murder_pending(self) -> None:
+        """Refuse requests that did not arrive in time; when stopping, leave those never begun."""
+        super().murder_pending()
+        now = time.monotonic()
+        for arriving in list(self._arriving.values()):
+            begun = arriving.deadline - REQUEST_SECONDS
+            never = not self.alive and not arriving.data and now > begun + IDLE_SECONDS
+            if now >= arriving.deadline or never:
+                said = f"{HTTPStatus.REQUEST_TIMEOUT.phrase}: not sent in {REQUEST_SECONDS:g} s."
+                self._refuse(arriving, 408, "request.slow", said)
+
+    def _collect(self, conn: TConn) -> None:
+        conn.sock.setblocking(False)
+        arriving = _Arriving(conn, time.monotonic() + REQUEST_SECONDS)
+        self._arriving[id(conn)] = arriving
+        self.poller.register(conn.sock, EVENT_READ, partial(self._on_arriving, arriving))
+
+    def _on_arriving(self, arriving: _Arriving, client: socket.socket) -> None:
+        try:
+            part = client.recv(_READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            part = b""
+        if not part:
+            self._leave(arriving)
+            self._close(arriving.conn)
+            return
+        arriving.data += part
+        self._collected += len(part)
+        if waits_for_permission(arriving.data):
+            arriving.data = permitted(arriving.data)
+            write_nonblock(client, b"HTTP/1.1 100 Continue\r\n\r\n")
+        try:
+            complete = is_complete(arriving.data)
+        except TooManyChunksError:
+            self._refuse(arriving, 400, "request.malformed", "Too many chunks.")
+            return
+        if complete:
+            self._leave(arriving)
+            self._give_thread(arriving)
+        elif self._collected > MAX_COLLECTED:
+            largest = max(self._arriving.values(), key=lambda one: len(one.data))
+            said = "Too many unfinished requests."
+            self._refuse(largest, 503, "server.busy", said, "Retry-After: 1\r\n")
+
+    def _give_thread(self, arriving: _Arriving) -> None:
+        conn = arriving.conn
+        conn.init()
+        parser: Any = conn.parser
+        parser.unreader.unread(arriving.data)
+        conn.data_ready = True
+        self.enqueue_req(conn)
+
+    def _leave(self, arriving: _Arriving) -> None:
+        del self._arriving[id(arriving.conn)]
+        self.poller.unregister(arriving.conn.sock)
+        self._collected -= len(arriving.data)
+
+    def _refuse(
+        self, arriving: _Arriving, status: int, code: str, said: str, header: str = ""
+    ) -> None:
+        self._leave(arriving)
+        if arriving.data:
+            try:
+                arriving.conn.sock.send(_answer(status, code, said, header))
+            except OSError:
+                self.log.debug("the client did not wait for its refusal")
+        self._close(arriving.conn)
+
+    def _close(self, conn: TConn) -> None:
+        self.nr_conns -= 1
+        conn.close()
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:  # noqa: ARG002
         """Answer a request that never reached the app."""
@@ -54,7 +204,7 @@ class JsonLogger(Logger):
             handler.setFormatter(JsonFormatter())
 
 
-def _answer(status: int, code: str, said: str) -> bytes:
+def _answer(status: int, code: str, said: str, header: str = "") -> bytes:
     kind = KINDS[code]
     document = {
         "type": f"/docs#{code}",
@@ -69,6 +219,7 @@ def _answer(status: int, code: str, said: str) -> bytes:
         "Connection: close\r\n"
         f"Content-Type: {MEDIA_TYPE}\r\n"
         "Cache-Control: no-store\r\n"
+        f"{header}"
         "X-Content-Type-Options: nosniff\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )

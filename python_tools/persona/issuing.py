@@ -1,7 +1,7 @@
 """Making edits: observations become signed edit files. The cloud and `persona edit make` use it."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -14,6 +14,7 @@ from persona.formats.observation import Observation
 from persona.formats.slots import Array
 from persona.formats.verify import Signature
 from persona.runs import Run
+from persona.signing import SigningKey
 from persona.training.devices import encoder_input
 
 
@@ -47,19 +48,24 @@ class Issued:
 class Issuer:
     """Answers observations with signed edits for one bundle. Safe to call from several threads."""
 
-    def __init__(self, run: Run, bundle: Bundle, lifetime: timedelta = timedelta(days=7)) -> None:
+    def __init__(
+        self,
+        run: Run,
+        bundle: Bundle,
+        lifetime: timedelta = timedelta(days=7),
+        signer: Callable[[], SigningKey] | None = None,
+    ) -> None:
+        """signer: the key of the moment, where keys change; devices must know it.
+
+        Raises OtherModelError or KeyNotInBundleError.
+        """
         if bundle.manifest.model != run.model:
             raise OtherModelError(
                 f"{bundle.path} was exported from {bundle.manifest.model}, {run.path} is "
                 f"{run.model}; export this run again with `persona export`"
             )
         self.run, self.bundle, self.lifetime = run, bundle, lifetime
-        self.key = run.edit_key()
-        if not bundle.edit_keys().knows(self.key.id):
-            raise KeyNotInBundleError(
-                f"{run.path} signs edits with key {self.key.id}, which {bundle.path} does not "
-                "name; restore the run's keys folder, or export the bundle again"
-            )
+        self._signer = signer or _own_signer(run, bundle)
         self._personaliser = run.personaliser()
         self._lock = threading.Lock()
         self._probe_inputs = tuple(
@@ -86,7 +92,7 @@ class Issuer:
             probes = self._personaliser.probe(
                 self.run.backbone, made.prototype, as_sent, self._probe_inputs
             ).numpy()
-        answers = []
+        key, answers = self._signer(), []
         for i, request in enumerate(requests):
             info = EditInfo(
                 model=manifest.model,
@@ -99,5 +105,20 @@ class Issuer:
             )
             data = encode_edit(info, rounded[i], probes[i])
             latent = made.codes[i].flatten().numpy()
-            answers.append(Issued(data, self.key.sign(data), info, latent))
+            answers.append(Issued(data, key.sign(data), info, latent))
         return answers
+
+
+def _own_signer(run: Run, bundle: Bundle) -> Callable[[], SigningKey]:
+    key = run.edit_key()
+    check_named(key, bundle)
+    return lambda: key
+
+
+def check_named(key: SigningKey, bundle: Bundle) -> None:
+    """Raises KeyNotInBundleError where the bundle does not name a key that signs edits for it."""
+    if not bundle.edit_keys().knows(key.id):
+        raise KeyNotInBundleError(
+            f"edits are signed with key {key.id}, which {bundle.path} does not name; restore the "
+            "run's keys folder, or export the bundle again"
+        )

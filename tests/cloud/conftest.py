@@ -3,6 +3,7 @@
 Whatever uses a database runs twice: on SQLite and on a real PostgreSQL.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -26,6 +27,17 @@ from persona_cloud.config import Quotas
 from persona_cloud.serving import running
 
 UNLIMITED = Quotas(None, None, None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes minutes; runs with PERSONA_SLOW=1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if "PERSONA_SLOW" not in os.environ:
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="NOT RUN: slow, needs PERSONA_SLOW=1"))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -21,12 +21,12 @@ def sqlite_in(folder: Path) -> MakeDatabase:
     return make
 
 
-def postgresql_at(server: str) -> MakeDatabase:
-    """Empty databases on a PostgreSQL server."""
+def postgresql_at(server: str, prefix: str = "cloud") -> MakeDatabase:
+    """Empty databases on a PostgreSQL server, whose names begin with a prefix of their own."""
     made: list[str] = []
 
     def make() -> str:
-        name = f"cloud{len(made)}"
+        name = f"{prefix}{len(made)}"
         engine = create_engine(driver(server), isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
             connection.execute(text(f"CREATE DATABASE {name}"))

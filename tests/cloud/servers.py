@@ -15,7 +15,7 @@ _INSTALL_SECONDS = 240
 _START_SECONDS = 20.0
 
 
-def _program(name: str, package: str) -> str:
+def installed(name: str, package: str) -> str:
     """Path of a server program, installed from Debian where that can be done."""
     found = _found(name)
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
@@ -51,7 +51,7 @@ def postgresql(folder: Path, port: int) -> Iterator[str]:
 
     Started again with the same folder and port, it has what it had.
     """
-    initdb, postgres = (_program(name, "postgresql") for name in ("initdb", "postgres"))
+    initdb, postgres = (installed(name, "postgresql") for name in ("initdb", "postgres"))
     folder.chmod(0o777)
     _open_parents(folder)
     data, who = folder / "data", _as_nobody()
@@ -82,7 +82,7 @@ def postgresql(folder: Path, port: int) -> Iterator[str]:
 @contextmanager
 def redis(folder: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     """A server of its own; yields its URL and its process."""
-    program, port = _program("redis-server", "redis-server"), free_port()
+    program, port = installed("redis-server", "redis-server"), free_port()
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
     with (
         (folder / "redis.log").open("wb") as log,

@@ -37,6 +37,7 @@ def test_every_route_is_in_it_and_nothing_else(api, config):
         (re.sub(r"<(?:path:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in create_app(config).url_map.iter_rules()
         for method in rule.methods - {"HEAD", "OPTIONS"}
+        if not rule.rule.startswith("/dashboard")
     }
     described = {(path, method) for path, calls in api["paths"].items() for method in calls}
     assert described == routes

@@ -14,10 +14,11 @@ from generator.bundles import bundle_cases
 from generator.drafts import draft
 from generator.edits import edit_cases
 from generator.expectations import NO_PROTOTYPES
+from generator.keys import key_cases
 from generator.observations import SPECS, observation_cases
 from generator.probes import probe_cases
 
-FOLDERS = ("edits", "expected", "slots", "observations", "bundles", "probes")
+FOLDERS = ("edits", "expected", "slots", "observations", "bundles", "probes", "keys")
 
 
 def _json(value: Any) -> bytes:
@@ -38,7 +39,9 @@ def corpus() -> dict[str, bytes]:
     """Path -> bytes of every generated file."""
     edits, observations, bundles = edit_cases(), observation_cases(), bundle_cases()
     probes, probe_files = probe_cases()
+    key_documents = key_cases()
     files = {**edits.files, **observations.files, **bundles.files, **probe_files}
+    files |= key_documents.files
     for expectation in edits.expectations.values():
         files[f"slots/{expectation.family}.base.safetensors"] = expectation.base_file()
         files[f"slots/{expectation.family}.prototypes.safetensors"] = expectation.prototypes_file()
@@ -56,6 +59,7 @@ def corpus() -> dict[str, bytes]:
     files["observations/specs.json"] = _json(SPECS)
     files["bundles/cases.json"] = _json(bundles.cases)
     files["probes/cases.json"] = _json(probes)
+    files["keys/cases.json"] = _json(key_documents.cases)
     files["example.txt"] = hex_dump(draft(NO_PROTOTYPES, "example").bytes()).encode()
     return files
 

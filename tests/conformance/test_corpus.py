@@ -18,6 +18,7 @@ from persona.bundles import verify_signed
 from persona.formats import bundle_tensors, container, observation, schema
 from persona.formats.edit import parse_time
 from persona.formats.errors import Code, FormatError
+from persona.formats.keys import KeyDocument, verify_keys
 from persona.formats.manifest import (
     Feed,
     File,
@@ -34,7 +35,7 @@ from persona.formats.verify import Expectation, changes_nothing, check_probe, ve
 from persona.signing import PublicKeys, decode_stored, read_signature
 
 HERE = Path(__file__).parent
-GENERATED = ("edits", "expected", "slots", "observations", "bundles", "probes")
+GENERATED = ("edits", "expected", "slots", "observations", "bundles", "probes", "keys")
 
 
 def read_json(path: str) -> Any:
@@ -51,6 +52,7 @@ EXPECTATIONS = read_json("expectations.json")
 OBSERVATIONS = read_json("observations/cases.json")
 BUNDLES = read_json("bundles/cases.json")
 PROBES = read_json("probes/cases.json")
+KEYS = read_json("keys/cases.json")
 
 
 def by_name(cases: list[dict[str, Any]]) -> Any:
@@ -160,6 +162,43 @@ def test_a_probe_gets_its_verdict(case: dict[str, Any]) -> None:
     values = (tensors[f"{case['name']}.{part}"] for part in ("expected", "output", "base"))
     verdict, error = verdict_of(check_probe, *values, case["tolerance"], case["zero"])
     assert verdict == case["verdict"], error
+
+
+def key_document(case: dict[str, Any], sequence: int | None = None) -> KeyDocument:
+    return verify_keys(
+        (HERE / case["file"]).read_bytes(),
+        read_signature(case["key_id"], case["signature"]),
+        PublicKeys(base64.b64decode(key) for key in case["trusted"]),
+        case["sequence"] if sequence is None else sequence,
+        parse_time(case["now"]),
+    )
+
+
+@by_name(KEYS)
+def test_a_key_document_gets_its_verdict(case: dict[str, Any]) -> None:
+    verdict, error = verdict_of(key_document, case)
+    assert verdict == case["verdict"], error
+
+
+@by_name([case for case in KEYS if case["verdict"] == "ok"])
+def test_a_good_key_document_says_whom_to_trust_and_until_when(case: dict[str, Any]) -> None:
+    found, expected = key_document(case), case["expected"]
+    assert found.sequence == expected["sequence"]
+    assert found.issued_at == parse_time(expected["issued_at"])
+    assert {k: base64.b64encode(v).decode() for k, v in found.bundle_keys.items()} == {
+        key["id"]: key["public_key"] for key in expected["bundle_keys"]
+    }
+    ends = {k: v.until for k, v in found.edit_keys.items()}
+    assert ends == {
+        key["id"]: key["until"] and parse_time(key["until"]) for key in expected["edit_keys"]
+    }
+    for moment in ("2026-06-08T10:59:59Z", "2026-06-08T11:00:00Z"):
+        now = parse_time(moment)
+        assert sorted(found.edit_keys_at(now)) == sorted(
+            base64.b64decode(key["public_key"])
+            for key in expected["edit_keys"]
+            if key["until"] is None or key["until"] > moment
+        )
 
 
 def observed(spec: observation.ObservationSpec, case: dict[str, Any]) -> observation.Envelope:
@@ -286,9 +325,16 @@ def test_the_complete_bundle_passes_all_checks(keys: dict[str, PublicKeys]) -> N
 
 def test_every_code_of_an_edit_has_a_case() -> None:
     found = Counter(case["verdict"] for case in EDITS) + Counter(c["verdict"] for c in PROBES)
-    wanted = {c.value for c in Code if c.value.split(".")[0] not in ("bundle", "observation")}
+    wanted = {
+        c.value for c in Code if c.value.split(".")[0] not in ("bundle", "observation", "keys")
+    }
     assert wanted | {"ok"} == set(found)
     assert all(found[code] >= 2 for code in wanted)
+
+
+def test_every_code_of_key_documents_has_a_case() -> None:
+    wanted = {c.value for c in Code if c.value.startswith("keys.")}
+    assert {case["verdict"] for case in KEYS} == wanted | {"ok"}
 
 
 def test_every_code_of_a_bundle_and_an_observation_has_a_case() -> None:

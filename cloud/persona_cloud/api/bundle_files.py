@@ -16,29 +16,55 @@ _BYTES = "application/octet-stream"
 _HEADERS = {"ETag": "sha256 of the file", "Accept-Ranges": "bytes"}
 
 
-@blueprint.get("/v1/models/<model>/bundle/<path:file>")
-@operation(
-    Operation(
-        tag="models",
-        parameters=(
-            Parameter("header", "Range", "Which bytes, such as `bytes=0-1023`"),
-            Parameter("header", "If-None-Match", "The ETag of what the device has"),
-        ),
-        answers={
-            200: Answer("The file", {_BYTES: BINARY}, _HEADERS),
-            206: Answer("The range", {_BYTES: BINARY}, _HEADERS),
-            304: Answer("The device has it"),
-        },
-        problems=("model.unknown", "bundle.file_unknown", "request.range"),
-    )
+_PARAMETERS = (
+    Parameter("header", "Range", "Which bytes, such as `bytes=0-1023`"),
+    Parameter("header", "If-None-Match", "The ETag of what the device has"),
 )
+_ANSWERS = {
+    200: Answer("The file", {_BYTES: BINARY}, _HEADERS),
+    206: Answer("The range", {_BYTES: BINARY}, _HEADERS),
+    304: Answer("The device has it"),
+}
+_PROBLEMS = ("model.unknown", "bundle.file_unknown", "request.range", "server.version")
+
+
+@blueprint.get("/v1/models/<model>/bundle/<path:file>")
+@operation(Operation(tag="models", parameters=_PARAMETERS, answers=_ANSWERS, problems=_PROBLEMS))
 def fetch(model: str, file: str) -> Response:
-    """Fetch a file of the bundle.
+    """Fetch a file of the stable version's bundle.
 
     Files are those that the manifest names, `manifest.json` and `manifest.sig`. A device checks
     the manifest's signature and every file's digest before it uses any.
     """
-    bundle = service().bundle_of(model)
+    versions = service().versions
+    return _file(versions.bundle(versions.of_model(model).stable), file)
+
+
+@blueprint.get("/v1/models/<model>/versions/<version>/bundle/<path:file>")
+@operation(
+    Operation(
+        tag="models",
+        parameters=_PARAMETERS,
+        answers=_ANSWERS,
+        problems=(*_PROBLEMS, "version.unknown"),
+    )
+)
+def fetch_of_version(model: str, version: str, file: str) -> Response:
+    """Fetch a file of a version's bundle.
+
+    A version is named by its bundle's digest, so what is here never changes.
+    """
+    versions = service().versions
+    versions.of_model(model)
+    return _file(versions.bundle(version), file)
+
+
+def bundle_url(model: str, version: str) -> str:
+    """Where the files of a version's bundle are."""
+    return f"/v1/models/{model}/versions/{version}/bundle/"
+
+
+def _file(bundle: Bundle, file: str) -> Response:
     etag = _digest(bundle, file)
     if etag is None:
         raise Problem("bundle.file_unknown", f"The bundle has no file {file!r:.100}")

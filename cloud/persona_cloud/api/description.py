@@ -15,7 +15,7 @@ blueprint = Blueprint("description", __name__)
 
 
 def _document() -> dict[str, Any]:
-    return openapi(current_app, {"Observation": observation_schema(service().bundle)})
+    return openapi(current_app, {"Observation": observation_schema(service().versions.stable())})
 
 
 @blueprint.get("/openapi.json")

@@ -73,12 +73,13 @@ def enrol() -> Response:
     device = Device(uuid.uuid4().hex, enrolment.platform, datetime.now(UTC))
     secret, token = new_token(device.id, here.config.token_lifetime)
     here.store.enrol(device, token)
+    wanted = here.versions.wanted(device.id)
     enrolled = Enrolled(
         device=device.id,
         token=secret,
         expires_at=format_time(token.expires_at),
-        model=here.bundle.manifest.model,
-        bundle=here.bundle.digest,
+        model=here.versions.line().versions[wanted].model,
+        bundle=wanted,
     )
     return _secret_answer(enrolled)
 

@@ -21,8 +21,9 @@ from persona.formats.observation import (
     parse_json,
 )
 from persona.formats.strict_json import strict_json
-from persona.issuing import Request
+from persona.issuing import Issuer
 from persona.signing import to_text
+from persona_cloud.api.bundle_files import bundle_url
 from persona_cloud.batching import BusyError
 from persona_cloud.identity import enrolled_device
 from persona_cloud.incoming import JSON, body, media_type, representation
@@ -31,6 +32,7 @@ from persona_cloud.outgoing import answer
 from persona_cloud.problems import KINDS, Problem
 from persona_cloud.service import service
 from persona_cloud.store import Idempotency, OtherRequestError, SignedEdit
+from persona_cloud.versions import VersionRequest
 
 blueprint = Blueprint("edits", __name__)
 
@@ -80,6 +82,8 @@ class EditDocument:
                     "Persona-Key-Id": "Which of the bundle's edit keys signed",
                     "Persona-Signature": "ECDSA P-256 with SHA-256 over the edit, DER, base64",
                     "Persona-Sequence": "Larger than that of the device's edits before",
+                    "Persona-Bundle": "Digest of the bundle that the device shall have",
+                    "Persona-Keys": "Sequence of the newest key document, 0 before the first",
                     "ETag": "sha256 of the body",
                     "Expires": "When the edit expires",
                 },
@@ -93,6 +97,8 @@ class EditDocument:
             "request.media_type",
             "idempotency.other_request",
             "server.busy",
+            "server.version",
+            "server.key",
             *(code for code in KINDS if code.startswith(("observation.", "container."))),
         ),
     )
@@ -101,20 +107,24 @@ def make_edit(model: str) -> Response:
     """Make an edit from an observation.
 
     The edit is for the device whose token is sent and for the bundle that the observation names.
-    What is observed is not stored.
+    That may be an older version for as long as the host allows; `Persona-Bundle` says which one
+    the device shall have. What is observed is not stored.
     """
     here = service()
-    bundle = here.bundle_of(model)
-    data = body(bundle.manifest.max_observation_bytes)  # first: unread bytes cost the connection
+    line = here.versions.of_model(model)
+    stable = here.versions.bundle(line.stable)
+    data = body(stable.manifest.max_observation_bytes)  # first: unread bytes cost the connection
     device = enrolled_device()
     here.quotas.spend(here.quotas.edits, "edits of a device", device.id)
     wanted = representation(MEDIA_TYPE, JSON)
     kind = media_type(JSON, MEDIA_TYPE_SAFETENSORS)
     asked = _idempotency(model, kind, data)
-    observation = _observation(bundle, kind, data)
+    wanted_version = here.versions.wanted(device.id)
+    issuer = _issuer(kind, data, wanted_version)
+    observation = _observation(issuer.bundle, kind, data)
     try:
         with here.batcher.place(), here.metrics.waiting.track_inprogress():
-            edit = _make(device.id, observation, asked)
+            edit = _make(device.id, observation, asked, issuer)
     except BusyError:
         raise Problem(
             "server.busy", "Other edits are being made", headers={"Retry-After": "1"}
@@ -124,17 +134,22 @@ def make_edit(model: str) -> Response:
             "idempotency.other_request",
             f"This device has sent Idempotency-Key {error!s:.200} with another body",
         ) from None
-    return _answer(edit, wanted)
+    response = _answer(edit, wanted)
+    response.headers["Persona-Bundle"] = wanted_version
+    response.headers["Persona-Keys"] = str(here.keys.sequence())
+    return response
 
 
-def _make(device: str, observation: Observation, asked: Idempotency | None) -> SignedEdit:
+def _make(
+    device: str, observation: Observation, asked: Idempotency | None, issuer: Issuer
+) -> SignedEdit:
     """The edit that this request got before, or a new one. Raises OtherRequestError."""
     here = service()
     kept = here.store.kept_answer(device, asked, datetime.now(UTC))
     if kept is not None:
         return kept
     sequence = here.store.next_sequence(device)
-    issued = here.batcher.issue(Request(device, sequence, observation))
+    issued = here.batcher.issue(VersionRequest(device, sequence, observation, issuer))
     edit = here.store.record(issued, asked)
     here.metrics.edits.labels(str(issued.info.prototype).lower()).inc()
     return edit
@@ -150,15 +165,27 @@ def _idempotency(model: str, kind: str, data: bytes) -> Idempotency | None:
     return Idempotency(key, hashlib.sha256(asked).hexdigest())
 
 
-def _observation(bundle: Bundle, kind: str, data: bytes) -> Observation:
-    """Read an observation. Raises FormatError, or Problem `observation.other_base`."""
+def _issuer(kind: str, data: bytes, wanted: str) -> Issuer:
+    """Who makes edits for the bundle that an observation names.
+
+    Raises Problem `observation.other_base` with the bundle that the device shall have.
+    """
+    versions = service().versions
     named = _named_bundle(kind, data)
-    if isinstance(named, str) and named != bundle.digest:
-        raise Problem(
-            Code.OBSERVATION_OTHER_BASE,
-            f"Expected an observation for bundle {bundle.digest[:12]}…, got {named!r:.16}",
-            bundle=bundle.digest,
-        )
+    if not isinstance(named, str):
+        return versions.issuer(wanted)
+    if versions.serves(named):
+        return versions.issuer(named)
+    raise Problem(
+        Code.OBSERVATION_OTHER_BASE,
+        f"Expected an observation for bundle {wanted[:12]}…, got {named!r:.16}",
+        bundle=wanted,
+        bundle_url=bundle_url(versions.line().versions[wanted].model, wanted),
+    )
+
+
+def _observation(bundle: Bundle, kind: str, data: bytes) -> Observation:
+    """Read an observation. Raises FormatError."""
     read = parse_json if kind == JSON else from_safetensors
     return read(bundle.manifest.observation, data).observation
 

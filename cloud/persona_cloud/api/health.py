@@ -10,7 +10,9 @@ from persona_cloud.identity import operator
 from persona_cloud.incoming import JSON
 from persona_cloud.openapi import Answer, Operation, operation
 from persona_cloud.outgoing import answer
+from persona_cloud.problems import Problem
 from persona_cloud.service import service
+from persona_cloud.store import ClockError
 
 blueprint = Blueprint("health", __name__)
 
@@ -34,12 +36,20 @@ def alive() -> Response:
     Operation(
         tag="health",
         answers={200: Answer("It can", {JSON: Health})},
-        problems=("server.store",),
+        problems=("server.store", "server.version", "server.key", "server.clock"),
     )
 )
 def ready() -> Response:
-    """Can it answer? The model is loaded, and the database answers."""
-    service().store.check()
+    """Can it answer?
+
+    What is rolled out is loaded, a key is there to sign with, the database can be written to, and
+    its clock is ours.
+    """
+    try:
+        service().store.check()
+    except ClockError as error:
+        raise Problem("server.clock", str(error)) from None
+    service().versions.check()
     return answer(Health("ready"))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from persona.cli.phone_link import deep_link, print_qr, reachable_from_phones
 from persona.cli.terminal import command, json_option, say_json, stdout
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -54,6 +55,12 @@ METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
     show_default=True,
     help="Reverse proxies in front that add X-Forwarded-For.",
 )
+@click.option(
+    "--versions",
+    type=click.Path(path_type=Path),
+    help="Below this folder lie versions that operators may publish.  [default: RUN/versions]",
+    metavar="DIR",
+)
 @json_option
 @command
 def serve(
@@ -65,28 +72,37 @@ def serve(
     redis: str | None,
     workers: int,
     proxies: int,
+    versions: Path | None,
     as_json: bool,
 ) -> None:
     """Answer observations with signed edits until interrupted.
 
-    Keys are made in RUN/keys on first start. With --json the address is printed as one object
-    when the server is ready.
+    Keys are made in RUN/keys on first start. A phone's camera reads the QR code and opens the
+    demo app with this cloud; to be reached from phones, listen with --host 0.0.0.0. With --json
+    the address is printed as one object when the server is ready.
     """
     with _shared_metrics(workers):
         from persona.runs import last_bundle
         from persona_cloud import CloudConfig, create_app
         from persona_cloud.config import Quotas
+        from persona_cloud.service import service_of
         from persona_cloud.serving import serve as serve_forever
 
         served = bundle or last_bundle(run)
         quotas = Quotas(storage=redis) if redis else Quotas()
-        app = create_app(CloudConfig(run, served, database, quotas=quotas, proxies=proxies))
+        config = CloudConfig(
+            run, served, database, quotas=quotas, proxies=proxies, versions=versions
+        )
+        app = create_app(config)
 
         def ready(url: str) -> None:
+            publisher = service_of(app).versions.stable().key_id
+            link = deep_link(reachable_from_phones(url, host), publisher)
             if as_json:
-                say_json({"url": url})
-            else:
-                stdout.print(f"[green]serving[/] {served} at [bold]{url}[/]  (docs: {url}/docs)")
+                say_json({"url": url, "link": link})
+                return
+            stdout.print(f"[green]serving[/] {served} at [bold]{url}[/]  (docs: {url}/docs)")
+            print_qr(link)
 
         serve_forever(app, host, port, workers=workers, ready=ready)
 

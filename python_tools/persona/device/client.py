@@ -1,4 +1,4 @@
-"""The device's side of the cloud's API: enrol, ask for an edit; retries that never ask twice.
+"""The device's side of the cloud's API: enrol, ask for edits, keys and versions; safe retries.
 
 A request that failed on the way is repeated with the same idempotency key, so the cloud answers
 with the same edit instead of making another.
@@ -24,11 +24,15 @@ LONGEST_WAIT_SECONDS = 5.0
 
 
 class CloudError(RuntimeError):
-    """The cloud refused: `code` is stable, the message says what to do."""
+    """The cloud refused: `code` is stable, the message says what to do.
 
-    def __init__(self, code: str, message: str) -> None:
+    bundle: digest of the version that the cloud wants, where it refused the one that we have.
+    """
+
+    def __init__(self, code: str, message: str, bundle: str | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self.bundle = bundle
 
 
 class OfflineError(RuntimeError):
@@ -49,7 +53,21 @@ class Enrolment:
 
 @dataclass(frozen=True)
 class SignedEdit:
-    """An edit as it came: not yet verified."""
+    """An edit as it came: not yet verified.
+
+    wanted: digest of the version that the cloud wants this device to have. keys: sequence of the
+    cloud's newest key document.
+    """
+
+    data: bytes
+    signature: Signature
+    wanted: str | None = None
+    keys: int = 0
+
+
+@dataclass(frozen=True)
+class SignedKeys:
+    """A key document as it came: not yet verified."""
 
     data: bytes
     signature: Signature
@@ -111,11 +129,41 @@ class CloudClient:
                 "Idempotency-Key": str(uuid.uuid4()),
             },
         )
-        headers = response.headers
-        signature = read_signature(
-            headers.get("Persona-Key-Id", ""), headers.get("Persona-Signature", "")
+        said = response.headers
+        keys = said.get("Persona-Keys", "")
+        return SignedEdit(
+            response.content,
+            _signature(response),
+            said.get("Persona-Bundle"),
+            int(keys) if keys.isascii() and keys.isdigit() else 0,
         )
-        return SignedEdit(response.content, signature)
+
+    def keys(self, sequence: int | None = None) -> SignedKeys | None:
+        """A key document, the newest unless a number is named; None where there is none.
+
+        Raises OfflineError or CloudError.
+        """
+        try:
+            response = self._send("GET", "/v1/keys" if sequence is None else f"/v1/keys/{sequence}")
+        except CloudError as error:
+            if error.code == "keys.none":
+                return None
+            raise
+        return SignedKeys(response.content, _signature(response))
+
+    def file(self, version: str, name: str) -> bytes:
+        """A file of a version's bundle, not yet verified. Raises OfflineError or CloudError."""
+        place = f"/v1/models/{self.model}/versions/{quote(version, safe='')}/bundle"
+        return self._send("GET", f"{place}/{quote(name)}").content
+
+    def report(self, token: str, version: str, outcome: str) -> None:
+        """Tell what came of a version: `ok`, or a code. Raises OfflineError or CloudError."""
+        self._send(
+            "POST",
+            f"/v1/models/{self.model}/outcomes",
+            json={"bundle": version, "outcome": outcome},
+            headers={"Authorization": f"Bearer {token}"},
+        )
 
     def _send(self, method: str, path: str, **request: object) -> httpx.Response:
         """Send, and again after a pause where the network or an overloaded cloud was at fault."""
@@ -140,6 +188,11 @@ class CloudClient:
         )
 
 
+def _signature(response: httpx.Response) -> Signature:
+    said = response.headers
+    return read_signature(said.get("Persona-Key-Id", ""), said.get("Persona-Signature", ""))
+
+
 def _retry_after(response: httpx.Response) -> float:
     text = response.headers.get("Retry-After", "")
     seconds = text.isascii() and text.isdigit()
@@ -162,6 +215,8 @@ def _address(url: str) -> httpx.URL:
 def _refusal(response: httpx.Response) -> CloudError:
     try:
         problem = response.json()
-        return CloudError(str(problem["code"]), str(problem["detail"]))
-    except (ValueError, KeyError, TypeError):
+        bundle = problem.get("bundle")
+        named = bundle if isinstance(bundle, str) else None
+        return CloudError(str(problem["code"]), str(problem["detail"]), named)
+    except (ValueError, KeyError, TypeError, AttributeError):
         return CloudError("http.error", f"status {response.status_code} without an explanation")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from persona.bundles import Bundle
 from persona.device.client import CloudClient, CloudError, Enrolment, OfflineError, SignedEdit
+from persona.device.learned_keys import LearnedKeys
 from persona.device.live import LiveModel, OnBase, OnEdit, State
 from persona.device.store import DeviceStore
 from persona.durable import PlaceError
@@ -48,6 +49,7 @@ class Personalisation:
     state: what runs now. problem: why it is not a new edit, or None.
     edit_bytes: size of the edit file. edit_to_active_ms: from its bytes in hand to the probe
     passed, verification included. round_trip_ms: observation sent to edit received.
+    wanted: digest of the version that the cloud wants this device to have, where it said.
     """
 
     state: State
@@ -55,17 +57,22 @@ class Personalisation:
     edit_bytes: int | None
     edit_to_active_ms: float | None
     round_trip_ms: float | None
+    wanted: str | None = None
 
 
 class Device:
     """One phone's worth of Persona, in a folder of its own."""
 
-    def __init__(self, bundle: Bundle, folder: Path) -> None:
-        """Check the golden vectors and go on with the last edit, if it is still good."""
-        self.bundle = bundle
-        self.store = DeviceStore(folder, bundle.digest)
+    def __init__(self, bundle: Bundle, folder: Path, pinned: Sequence[bytes] | None = None) -> None:
+        """Check the golden vectors and go on with the last edit, if it is still good.
+
+        pinned: public bundle keys that the app names; see `LearnedKeys`.
+        """
+        self.bundle, self.pinned = bundle, pinned
         self.live = LiveModel(bundle)
-        self._keys = bundle.edit_keys()
+        self.store = DeviceStore(folder, bundle.digest)
+        self.keys = LearnedKeys(folder, bundle, pinned)
+        self._reported = ""
         self._lock = threading.RLock()
         self._restore()
 
@@ -148,18 +155,59 @@ class Device:
             observation = self.observe(window)
         except FormatError as error:
             return Personalisation(self.live.state, str(error), None, None, None)
+        wanted = None
         try:
             self.enrol(cloud)
             sent = time.perf_counter()
             answer = self._ask(cloud, Envelope(self.bundle.digest, observation))
             received = time.perf_counter()
-            active_ms = self.accept(answer.data, answer.signature)
+            wanted = answer.wanted
+            if answer.keys > self.keys.sequence:
+                self.learn_keys(cloud)
+            active_ms = self._try(cloud, answer)
         except (OfflineError, CloudError, FormatError, PlaceError) as error:
+            if isinstance(error, CloudError):
+                wanted = error.bundle
             self.fall_back(observation)
-            return Personalisation(self.live.state, str(error), None, None, None)
+            return Personalisation(self.live.state, str(error), None, None, None, wanted)
         return Personalisation(
-            self.live.state, None, len(answer.data), active_ms, (received - sent) * 1e3
+            self.live.state, None, len(answer.data), active_ms, (received - sent) * 1e3, wanted
         )
+
+    def learn_keys(self, cloud: CloudClient) -> None:
+        """Trust what the cloud's key documents say, as far as they can be had and hold.
+
+        An edit whose key is no longer trusted gives way to the prototype that it was made around.
+        """
+        with suppress(OfflineError, CloudError, FormatError, PlaceError):
+            self.keys.catch_up(cloud, datetime.now(UTC))
+        with self._lock:
+            stored, state = self.store.active(), self.live.state
+            if stored is None or not isinstance(state, OnEdit):
+                return
+            if not self.keys.edit_keys(datetime.now(UTC)).knows(stored[1].key_id):
+                self.live.resume(OnBase())
+                self._use_group(state.edit.info.prototype)
+                with suppress(PlaceError):
+                    self.store.deactivate()
+
+    def _try(self, cloud: CloudClient, answer: SignedEdit) -> float:
+        """Accept an edit and tell the cloud, once, whether this version works here."""
+        try:
+            active_ms = self.accept(answer.data, answer.signature)
+        except FormatError as error:
+            if error.code in (Code.PROBE_MISMATCH, Code.PROBE_NO_EFFECT):
+                self._report(cloud, answer, str(error.code))
+            raise
+        self._report(cloud, answer, "ok")
+        return active_ms
+
+    def _report(self, cloud: CloudClient, answer: SignedEdit, outcome: str) -> None:
+        if answer.wanted is None or outcome == self._reported:
+            return
+        with suppress(OfflineError, CloudError):
+            cloud.report(self.store.state.token, self.bundle.digest, outcome)
+            self._reported = outcome
 
     def accept(self, data: bytes, signature: Signature) -> float:
         """Verify, swap, probe and keep an edit. Returns milliseconds until it was active.
@@ -190,7 +238,8 @@ class Device:
 
     def _verify(self, data: bytes, signature: Signature, newer_than: int) -> Edit:
         expected = self.bundle.expectation(self.store.state.device, newer_than)
-        return verify_edit(data, signature, self._keys, expected, datetime.now(UTC))
+        now = datetime.now(UTC)
+        return verify_edit(data, signature, self.keys.edit_keys(now), expected, now)
 
     def fall_back(self, observation: Observation) -> None:
         """Without the cloud: the last edit while it is good, else a prototype, else the base.

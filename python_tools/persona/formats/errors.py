@@ -62,6 +62,14 @@ class Code(StrEnum):
     OBSERVATION_NOT_FINITE = "observation.not_finite"
     OBSERVATION_OTHER_BASE = "observation.other_base"
 
+    KEYS_TOO_LARGE = "keys.too_large"
+    KEYS_UNKNOWN_KEY = "keys.unknown_key"
+    KEYS_BAD_SIGNATURE = "keys.bad_signature"
+    KEYS_UNKNOWN_FORMAT = "keys.unknown_format"
+    KEYS_INVALID = "keys.invalid"
+    KEYS_REPLAYED = "keys.replayed"
+    KEYS_FROM_FUTURE = "keys.from_future"
+
 
 class FormatError(ValueError):
     """A file or document that breaks the contract. `code` is stable; the message is for people."""

@@ -1,0 +1,421 @@
+"""What goes wrong in production, done to real processes: nothing is lost, and nobody is told wrong.
+
+PERSONA_SLOW=1 runs the long versions, too.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from cloud_phone import enrol_at, problem
+from databases import postgresql_at, rows
+from servers import free_port, postgresql, redis
+from serving_process import serving
+
+from persona.formats.errors import Code, FormatError
+
+SECONDS = 60
+
+
+@pytest.fixture
+def cloud(run, bundle, tmp_path):
+    """Starts a cloud of several processes; gives it with an HTTP client."""
+
+    @contextmanager
+    def start(database=None, **wanted):
+        database = database or f"sqlite:///{tmp_path / 'cloud.sqlite'}"
+        connections = httpx.Limits(max_connections=256, max_keepalive_connections=256)
+        with (
+            serving(tmp_path, run.path, bundle.path, database, **wanted) as server,
+            httpx.Client(base_url=server.address, timeout=30, limits=connections) as http,
+        ):
+            yield server, http
+
+    return start
+
+
+def until(true, seconds=SECONDS):
+    """Wait until something holds; how long that took."""
+    begun = time.monotonic()
+    while not true():
+        assert time.monotonic() - begun < seconds, "it did not come to pass"
+        time.sleep(0.05)
+    return time.monotonic() - begun
+
+
+def ready(http):
+    try:
+        return http.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def ask_until_answered(phone, observation, key):
+    """What phones do: the same request again until there is an answer."""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        try:
+            response = phone.ask(observation, **{"Idempotency-Key": key})
+        except httpx.TransportError:
+            continue
+        if response.status_code == 200:
+            return response
+        assert response.status_code in (429, 503), response.text
+        time.sleep(0.1)
+    raise AssertionError("no answer")
+
+
+class Load:
+    """Phones that ask again and again from several threads until they are told to stop."""
+
+    def __init__(self, phones, observations, pause=0.0):
+        self.phones, self.observations, self.pause = phones, observations, pause
+        self.answers, self.lost, self.stopped = [], [], threading.Event()
+
+    def __enter__(self):
+        self.pool = ThreadPoolExecutor(len(self.phones))
+        self.running = [self.pool.submit(self._ask, phone) for phone in self.phones]
+        return self
+
+    def __exit__(self, *_):
+        self.stopped.set()
+        self.pool.shutdown()
+        for one in self.running:
+            one.result()
+
+    def _ask(self, phone):
+        number = 0
+        while not self.stopped.is_set():
+            number += 1
+            begun = time.monotonic()
+            try:
+                response = phone.ask(self.observations[number % len(self.observations)])
+            except httpx.TransportError as error:
+                self.lost.append((time.monotonic(), error))
+                time.sleep(0.05)
+                continue
+            self.answers.append((phone, response, begun, time.monotonic()))
+            time.sleep(self.pause)
+
+    def statuses(self):
+        return Counter(response.status_code for _, response, _, _ in self.answers)
+
+    def edits(self):
+        return [(p, r) for p, r, _, _ in self.answers if r.status_code == 200]
+
+
+def check_each_is_its_own(edits):
+    """Every edit verifies for its device, and no sequence number was given twice."""
+    seen = set()
+    for phone, response in edits:
+        info = phone.verify(response).info
+        assert (info.device, info.sequence) not in seen
+        seen.add((info.device, info.sequence))
+
+
+def test_a_worker_killed_in_mid_request_costs_a_repetition(cloud, bundle, observations):
+    with cloud(delay=0.3) as (server, http):
+        phones = [enrol_at(http, bundle) for _ in range(12)]
+        with ThreadPoolExecutor(12) as pool:
+            asked = [
+                pool.submit(ask_until_answered, phone, observations[i % 8], f"key-{i}")
+                for i, phone in enumerate(phones)
+            ]
+            time.sleep(0.15)
+            victim = server.workers()[0]
+            os.kill(victim, signal.SIGKILL)
+            answers = [one.result() for one in asked]
+        check_each_is_its_own(list(zip(phones, answers, strict=True)))
+        until(lambda: victim not in server.workers() and len(server.workers()) == 2)
+        for i, phone in enumerate(phones):
+            again = ask_until_answered(phone, observations[i % 8], f"key-{i}")
+            assert again.content == answers[i].content
+        assert ready(http)
+
+
+def without_database(cloud, bundle, observations, tmp_path, seconds):
+    port = free_port()
+    with ExitStack() as rest:
+        with postgresql(tmp_path, port) as url:
+            server, http = rest.enter_context(cloud(url))
+            phones = [enrol_at(http, bundle) for _ in range(4)]
+            load = rest.enter_context(Load(phones, observations, 0.02))
+            until(lambda: load.statuses()[200] > 8)
+        gone = time.monotonic()
+        while time.monotonic() < gone + seconds:
+            problem(http.get("/readyz"), 503, "server.store")
+            assert http.get("/healthz").status_code == 200
+            assert http.get("/v1/models").status_code == 200
+            time.sleep(0.2)
+        with postgresql(tmp_path, port) as url:
+            took = until(lambda: ready(http))
+            before = load.statuses()[200]
+            until(lambda: load.statuses()[200] > before + 8)
+            load.stopped.set()
+            load.pool.shutdown()
+            assert set(load.statuses()) <= {200, 503}
+            assert load.statuses()[503] > 0
+            assert load.lost == []
+            check_each_is_its_own(load.edits())
+            told = {(p.device, int(r.headers["Persona-Sequence"])) for p, r in load.edits()}
+            assert told <= set(rows(url, "SELECT device, sequence FROM issued_edits"))
+            print(
+                f"database gone for {seconds} s: {dict(load.statuses())}, ready after {took:.1f} s"
+            )
+            server.process.terminate()
+            server.process.wait(SECONDS)
+
+
+def test_the_database_may_go_and_come_back(cloud, bundle, observations, tmp_path):
+    without_database(cloud, bundle, observations, tmp_path, 2)
+
+
+@pytest.mark.slow
+def test_the_database_may_be_gone_for_ten_seconds(cloud, bundle, observations, tmp_path):
+    without_database(cloud, bundle, observations, tmp_path, 10)
+
+
+def test_without_redis_edits_go_on_and_are_counted(cloud, bundle, observations, tmp_path):
+    with (
+        redis(tmp_path) as (url, server),
+        cloud(quotas=url, edits_per_device="20/minute") as (_, http),
+    ):
+        phone = enrol_at(http, bundle)
+        assert phone.ask(observations[0]).status_code == 200
+        server.kill()
+        server.wait()
+        answers = Counter(phone.ask(observations[0]).status_code for _ in range(60))
+        assert ready(http), "it can answer; it counts by itself"
+    assert set(answers) == {200, 429}
+    assert 19 <= answers[200] <= 40, "two processes, each with a count of its own"
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 4 MB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", place], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("NOT TESTED: a full disk needs root and mount, for a tmpfs")
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def fill(file):
+    """Write until there is no space left."""
+    with suppress(OSError), file.open("wb", buffering=0) as written:
+        while True:
+            written.write(bytes(4096))
+
+
+def test_a_full_disk_refuses_and_leaves_nothing_half_written(
+    cloud, bundle, observations, small_disk
+):
+    url = f"sqlite:///{small_disk / 'cloud.sqlite'}"
+    with cloud(url) as (_, http):
+        phone = enrol_at(http, bundle)
+        first = phone.ask(observations[0], **{"Idempotency-Key": "first"})
+        filler = small_disk / "filler"
+        fill(filler)
+        until(lambda: phone.ask(observations[1]).status_code == 503)
+        problem(phone.ask(observations[1]), 503, "server.store")
+        until(lambda: not ready(http), 5)
+        problem(http.get("/readyz"), 503, "server.store")
+        assert http.get("/healthz").status_code == 200
+        filler.unlink()
+        until(lambda: ready(http), 5)
+        again = phone.ask(observations[0], **{"Idempotency-Key": "first"})
+        assert again.content == first.content
+        sequence = phone.verify(phone.ask(observations[1]), 1).info.sequence
+        kept = rows(url, "SELECT sequence FROM issued_edits ORDER BY id")
+        assert kept[0] == (1,)
+        assert kept[-1] == (sequence,)
+        assert rows(url, "PRAGMA integrity_check") == [("ok",)]
+
+
+CLOCK = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int (*real)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
+    int result = real(clock, now);
+    long ahead = 0;
+    FILE *file = clock == CLOCK_REALTIME ? fopen(getenv("CLOCK_FILE"), "r") : NULL;
+    if (file != NULL) {
+        if (fscanf(file, "%ld", &ahead) == 1) now->tv_sec += ahead;
+        fclose(file);
+    }
+    return result;
+}
+"""
+"""A library that puts the clock of a process ahead by as many seconds as a file says."""
+
+
+@pytest.fixture
+def clock(tmp_path):
+    """Sets the clock of processes that are started with this environment, in seconds ahead."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("NOT TESTED with another clock: needs a C compiler")
+    source, library, file = (tmp_path / name for name in ("clock.c", "clock.so", "clock"))
+    source.write_text(CLOCK)
+    subprocess.run([compiler, "-shared", "-fPIC", source, "-o", library, "-ldl"], check=True)
+
+    def set_to(seconds):
+        file.with_suffix(".new").write_text(f"{seconds}\n")
+        file.with_suffix(".new").replace(file)
+
+    set_to(0)
+    return set_to, {"LD_PRELOAD": str(library), "CLOCK_FILE": str(file)}
+
+
+def test_a_clock_that_jumps_by_an_hour_gives_no_edit_that_a_phone_would_take_for_good(
+    cloud, bundle, observations, clock, postgresql_server
+):
+    set_to, environment = clock
+    url = postgresql_at(postgresql_server, "clock")()
+    with cloud(url, environment=environment) as (_, http):
+        phone = enrol_at(http, bundle)
+        assert phone.verify(phone.ask(observations[0])).info.sequence == 1
+        assert ready(http)
+        set_to(3600)
+        problem(http.get("/readyz"), 503, "server.clock")
+        ahead = phone.ask(observations[0])
+        with pytest.raises(FormatError) as refused:
+            phone.verify(ahead, 1)
+        assert refused.value.code == Code.FROM_FUTURE
+        set_to(-3600)
+        problem(http.get("/readyz"), 503, "server.clock")
+        behind = phone.verify(phone.ask(observations[0]), 1)
+        assert behind.info.sequence == 3
+        set_to(0)
+        until(lambda: ready(http), 5)
+        good = phone.verify(phone.ask(observations[0]), 3).info
+        assert good.sequence == 4
+        assert abs(good.issued_at - datetime.now(UTC)) < timedelta(seconds=30)
+
+
+def overload(cloud, bundle, observations, seconds, clients):
+    with cloud(workers=1, limits={"max_waiting": 4, "max_batch": 4}) as (server, http):
+        phones = [enrol_at(http, bundle) for _ in range(clients)]
+        for phone in phones[:4]:
+            phone.ask(observations[0])
+        before = server.memory()
+        with Load(phones, observations) as load:
+            end, probes = time.monotonic() + seconds, []
+            while time.monotonic() < end:
+                probes.append(http.get("/healthz").status_code)
+                time.sleep(0.1)
+            during = server.memory()
+        stopped = time.monotonic()
+        until(lambda: phones[0].ask(observations[0]).status_code == 200 and ready(http), 5)
+        recovered = time.monotonic() - stopped
+        statuses = load.statuses()
+        assert set(statuses) == {200, 503}, statuses
+        assert statuses[503] > statuses[200] / 4
+        assert set(probes) == {200}
+        assert load.lost == []
+        refused = [r for _, r, _, _ in load.answers if r.status_code == 503]
+        assert all(r.headers["Retry-After"] == "1" for r in refused)
+        check_each_is_its_own(load.edits())
+        assert during - before < 150 * 2**20
+        print(
+            f"overload for {seconds} s with {clients} clients: {dict(statuses)}, "
+            f"{(during - before) / 2**20:.0f} MiB more, as before after {recovered:.2f} s"
+        )
+
+
+def test_too_many_at_once_are_refused_and_then_all_is_as_before(cloud, bundle, observations):
+    overload(cloud, bundle, observations, 3, 40)
+
+
+@pytest.mark.slow
+def test_a_minute_of_overload(cloud, bundle, observations):
+    overload(cloud, bundle, observations, 60, 48)
+
+
+def slow_clients(cloud, bundle, observations, request_seconds, watched):
+    """200 connections that send a byte now and then; others must not notice."""
+    with ExitStack() as rest:
+        server, http = rest.enter_context(cloud(workers=1, request_seconds=request_seconds))
+        phone = enrol_at(http, bundle)
+        host, port = server.address.removeprefix("http://").split(":")
+        slow = []
+        for number in range(200):
+            connection = rest.enter_context(socket.create_connection((host, int(port))))
+            beginning = b"POST /v1/devices HTTP/1.1\r\nHost: a\r\n"
+            if number % 2:
+                beginning += b"Content-Type: application/json\r\nContent-Length: 60000\r\n\r\n"
+            connection.sendall(beginning)
+            slow.append(connection)
+        begun, took, alive = time.monotonic(), [], set(slow)
+        while alive and time.monotonic() < begun + watched:
+            for connection in list(alive):
+                try:
+                    connection.sendall(b"x")
+                except OSError:
+                    alive.discard(connection)
+            start = time.monotonic()
+            assert phone.verify(phone.ask(observations[0])).info.sequence > 0
+            assert ready(http)
+            took.append(time.monotonic() - start)
+            time.sleep(0.1)
+        assert not alive, "each was refused"
+        answers = Counter(_status(connection) for connection in slow)
+        middle, most = sorted(took)[len(took) // 2] * 1e3, max(took) * 1e3
+        print(
+            f"200 slow clients: refused after {time.monotonic() - begun:.1f} s {dict(answers)}, "
+            f"others took {middle:.0f} ms, at most {most:.0f}"
+        )
+        assert set(answers) <= {"408", "gone"}
+        assert answers["408"] > 0
+        assert max(took) < request_seconds
+
+
+def _status(connection):
+    try:
+        said = connection.recv(4096)
+    except OSError:
+        return "gone"
+    return said[9:12].decode() or "gone"
+
+
+def test_slow_clients_hold_up_nobody(cloud, bundle, observations):
+    slow_clients(cloud, bundle, observations, 3.0, 20)
+
+
+@pytest.mark.slow
+def test_slow_clients_hold_up_nobody_for_as_long_as_requests_may_take(cloud, bundle, observations):
+    slow_clients(cloud, bundle, observations, 10.0, 40)
+
+
+def test_sigterm_under_load_answers_all_that_was_accepted(cloud, bundle, observations, tmp_path):
+    url = f"sqlite:///{tmp_path / 'cloud.sqlite'}"
+    with cloud(url) as (server, http):
+        phones = [enrol_at(http, bundle) for _ in range(16)]
+        with Load(phones, observations) as load:
+            until(lambda: load.statuses()[200] > 60)
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(SECONDS) == 0
+        assert set(load.statuses()) == {200}
+        told = [(p.device, int(r.headers["Persona-Sequence"])) for p, r in load.edits()]
+        accepted = rows(url, "SELECT device, sequence FROM issued_edits")
+        assert sorted(told) == sorted(accepted), "what was made was answered"
+        assert load.lost, "the phones went on asking after the server was gone"
