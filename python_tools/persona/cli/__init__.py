@@ -12,10 +12,12 @@ from persona.cli.data import data
 from persona.cli.demo import demo
 from persona.cli.device import device
 from persona.cli.edit import edit
+from persona.cli.edits import edits
 from persona.cli.evaluate import evaluate
 from persona.cli.export import export
 from persona.cli.listings import listings
 from persona.cli.operator import operator
+from persona.cli.refine import refine
 from persona.cli.serve import serve
 from persona.cli.terminal import say_json
 from persona.cli.train import train
@@ -55,7 +57,21 @@ def main() -> None:
     """
 
 
-for command in (demo, data, train, evaluate, export, bundle, edit, serve, operator, device, bench):
+for command in (
+    demo,
+    data,
+    train,
+    evaluate,
+    export,
+    bundle,
+    edit,
+    edits,
+    serve,
+    refine,
+    operator,
+    device,
+    bench,
+):
     main.add_command(command)
 for command in listings:
     main.add_command(command)

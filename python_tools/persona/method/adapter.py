@@ -119,14 +119,19 @@ class Adapter(nn.Module):
         codes: Tensor = self.transfer(self.encoder(observations))
         return codes
 
+    def generate(self, codes: Tensor) -> Edit:
+        """H_l(z_l): what latents [D, L, latent] alone say, before prior seed, gate and clip."""
+        return {
+            f"{slot.name}.{suffix}": value
+            for index, (slot, generator) in enumerate(zip(self.slots, self.generators, strict=True))
+            for suffix, value in generator(codes[:, index]).items()
+        }
+
     def forward(self, observations: Tensor) -> tuple[Edit, Tensor]:
         """Observations [D, ...] -> the whole edit from the base, tensors [D, ...], and latents."""
         z0 = self.encoder(observations)
         codes: Tensor = self.transfer(z0)
-        raw: Edit = {}
-        for index, (slot, generator) in enumerate(zip(self.slots, self.generators, strict=True)):
-            for suffix, value in generator(codes[:, index]).items():
-                raw[f"{slot.name}.{suffix}"] = value
+        raw = self.generate(codes)
         if self.prior is not None:
             self.prior(observations, raw)
         scale = torch.ones(len(codes))

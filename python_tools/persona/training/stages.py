@@ -20,7 +20,7 @@ from persona.data import Dataset
 from persona.method.adapter import Adapter
 from persona.method.encoders import CLAMP
 from persona.method.prototypes import PrototypeBank
-from persona.method.slots import compose
+from persona.method.slots import Edit, compose
 from persona.training.config import AdapterConfig, BackboneConfig, PrototypeConfig
 from persona.training.devices import DeviceTensors, losses
 
@@ -203,6 +203,25 @@ def train_prototypes(
     for index in members.unique().tolist():
         mine = members == index
         bank.set_group(index, {name: value[mine].mean(0) for name, value in edit.items()})
+    return fit_groups(bank, members, own, module, train, validation, config, seed, progress)
+
+
+def fit_groups(
+    bank: PrototypeBank,
+    members: Tensor,
+    own: Edit,
+    module: nn.Module,
+    train: DeviceTensors,
+    validation: DeviceTensors,
+    config: PrototypeConfig,
+    seed: int,
+    progress: Progress,
+) -> Curve:
+    """Fit each group edit, from where it is, to the loss of its members.
+
+    members: the group of each training device [D]. own: the validation devices' whole edits, from
+    which each is smallest for one prototype; the state that serves them best is kept.
+    """
     batches = index_batches(len(train), config.batch, torch.Generator().manual_seed(seed))
 
     def loss() -> Tensor:
