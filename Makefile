@@ -35,7 +35,7 @@ lint: $(READY)  ## ruff, ruff format and mypy
 	$(BIN)/mypy --strict -p persona.formats -p persona.method
 
 bench: $(READY)  ## every claim against its rival, in one run each
-	@for claim in benchmarks/bench_*.py; do echo "== $$claim"; $(BIN)/python $$claim || exit 1; done
+	@failed=0; for claim in benchmarks/bench_*.py; do echo "== $$claim"; $(BIN)/python $$claim || failed=1; done; exit $$failed
 
 arm: $(READY)  ## the C++ runner on two emulated arm64 cores, against this processor
 	$(BIN)/python -m persona_export.runner.arm
