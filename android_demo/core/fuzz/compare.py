@@ -114,19 +114,26 @@ def mutants(rng: random.Random) -> Iterator[tuple[tuple[str, ...], bytes]]:
 
 def _mutated(seed: Seed, rng: random.Random) -> bytes:
     if not seed.framed:
-        return mutated_json(seed.data, rng) if rng.random() < 0.5 else _scrambled(seed.data, rng)
+        return _replaced(seed.data, rng) if rng.random() < 0.5 else _scrambled(seed.data, rng)
     length = int.from_bytes(seed.data[:8], "little")
     if len(seed.data) < 8 + length or rng.random() < 0.2:
         return _scrambled(seed.data, rng)
     header, body = seed.data[8 : 8 + length], seed.data[8 + length :]
     match rng.randrange(4):
         case 0 | 1:
-            header = mutated_json(header, rng)
+            header = _replaced(header, rng)
         case 2:
             header = _scrambled(header, rng)
         case _ if body:
             body = _scrambled(body, rng)
     return len(header).to_bytes(8, "little") + header + body
+
+
+def _replaced(text: bytes, rng: random.Random) -> bytes:
+    try:
+        return mutated_json(text, rng)
+    except OverflowError:  # the corpus has whole numbers that no float holds
+        return text
 
 
 def _scrambled(data: bytes, rng: random.Random) -> bytes:
