@@ -89,8 +89,10 @@ def _change(parent: Any, key: Any, rng: random.Random, places: list[tuple[Any, A
         case 2:
             other, there = rng.choice(places)
             parent[key] = json.loads(json.dumps(other[there])) if there in _keys(other) else value
-        case 3 if isinstance(value, int | float):
+        case 3 if isinstance(value, float):
             parent[key] = value + rng.choice((-1, 1, -4, 4, 0.5))
+        case 3 if isinstance(value, int):
+            parent[key] = value + rng.choice((-1, 1, -4, 4))
         case 3 if isinstance(value, str) and value:
             at = rng.randrange(len(value))
             parent[key] = value[:at] + chr(rng.randrange(1, 0xD7FF)) + value[at + 1 :]
