@@ -83,7 +83,7 @@ def test_every_command_has_a_help_that_teaches(name):
 
 def test_the_commands_of_the_project_are_all_there():
     tops = {name.split()[1] for name in COMMANDS}
-    wanted = "data demo train evaluate export bundle edit serve operator device bench"
+    wanted = "data demo train evaluate export bundle edit edits serve refine operator device bench"
     assert tops == {*wanted.split(), "targets", "backbones", "datasets", "rivals"}
     whole = CliRunner().invoke(main, ["--help"]).stdout
     assert "Exit codes: 0 done, 1 the check failed, 2 wrong usage." in whole
