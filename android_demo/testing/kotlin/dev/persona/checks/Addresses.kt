@@ -21,6 +21,8 @@ internal fun checkAddresses() {
     expect(safe == Endpoint.Usable("https://persona.example.org"), "https is taken everywhere, got $safe")
     val linked = Endpoint.of("persona://connect?endpoint=http%3A%2F%2F192.168.1.20%3A8080", debug = true)
     expect(linked == Endpoint.Usable("http://192.168.1.20:8080"), "a link's address is read, got $linked")
+    val named = Endpoint.of("persona://connect?endpoint=https%3A%2F%2Fa.example&publisher=5a194e0635a57834", debug = false)
+    expect(named == Endpoint.Usable("https://a.example", "5a194e0635a57834"), "a link's publisher is read, got $named")
 }
 
 private val PRIVATE = listOf(
@@ -55,4 +57,7 @@ private val NONE = listOf(
     "http://192.168.1.20:99999",
     "http://192.168.1.20/?a=b",
     "persona://connect?endpoint=%zz",
+    "persona://connect?endpoint=https%3A%2F%2Fa.example&publisher=",
+    "persona://connect?endpoint=https%3A%2F%2Fa.example&publisher=%zz",
+    "persona://connect?endpoint=https%3A%2F%2Fa.example&publisher=5A194E0635A57834",
 )

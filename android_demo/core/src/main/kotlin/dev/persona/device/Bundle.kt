@@ -15,6 +15,7 @@ import dev.persona.formats.checkFiles
 import dev.persona.formats.decodeBase
 import dev.persona.formats.decodeGolden
 import dev.persona.formats.decodePrototypes
+import dev.persona.formats.enclosedKey
 import dev.persona.formats.fromBase64
 import dev.persona.formats.hex
 import dev.persona.formats.verifyManifest
@@ -26,7 +27,8 @@ import java.security.MessageDigest
  *
  * @property digest names it in edits and observations
  * @property keyId of the key that signed it
- * @property editKeys the keys that may sign edits for it
+ * @property signer the key that signed it, where the bundle brings it
+ * @property editKeys the keys that may sign edits for it, until a key document says otherwise
  */
 class Bundle
 private constructor(
@@ -34,6 +36,7 @@ private constructor(
     val manifest: Manifest,
     val digest: String,
     val keyId: String,
+    val signer: PublicKeys,
     val editKeys: PublicKeys,
     val base: SlotTensors,
     val prototypes: Prototypes,
@@ -63,8 +66,8 @@ private constructor(
          */
         fun open(folder: File, trusted: PublicKeys?): Bundle {
             val text = read(folder, MANIFEST_FILE)
-            val (manifest, keyId) =
-                verifyManifest(text, read(folder, MANIFEST_SIGNATURE_FILE), trusted)
+            val signature = read(folder, MANIFEST_SIGNATURE_FILE)
+            val (manifest, keyId) = verifyManifest(text, signature, trusted)
             checkFiles(manifest, digests(folder))
             val (slots, count) = manifest.slots to manifest.prototypeCount
             return Bundle(
@@ -72,6 +75,7 @@ private constructor(
                 manifest = manifest,
                 digest = Manifest.digest(text),
                 keyId = keyId,
+                signer = enclosedKey(signature),
                 editKeys = editKeys(manifest),
                 base = decodeBase(slots, File(folder, manifest.base).readBytes()),
                 prototypes =

@@ -29,14 +29,26 @@ class BundleDownload(
     /**
      * The cloud's bundle of [model], fetched unless it is here already.
      *
+     * @param publisher id of the key that must have signed it; null for any that is trusted
      * @param progress bytes that are here and all bytes, called as they come
      * @throws PersonaError where the bundle is not as its publisher signed it, [OfflineException]
      *   or [CloudError] where it cannot be fetched, [StorageException] where it cannot be kept
      */
-    fun fetch(model: String, progress: (here: Long, all: Long) -> Unit): Bundle {
+    fun fetch(
+        model: String,
+        publisher: String? = null,
+        progress: (here: Long, all: Long) -> Unit,
+    ): Bundle {
         val text = cloud.bundleFile(model, MANIFEST_FILE)
         val signature = cloud.bundleFile(model, MANIFEST_SIGNATURE_FILE)
-        val (manifest, _) = verifyManifest(text, signature, trusted)
+        val (manifest, keyId) = verifyManifest(text, signature, trusted)
+        if (publisher != null && keyId != publisher) {
+            throw PersonaError(
+                Code.BUNDLE_UNKNOWN_KEY,
+                "the bundle is signed with key \"$keyId\", not with \"$publisher\", which this " +
+                    "cloud's link names; scan the code that the cloud shows now",
+            )
+        }
         val ready = File(folder, Manifest.digest(text))
         if (!ready.isDirectory) {
             val partial = File(folder, "${ready.name}.partial")

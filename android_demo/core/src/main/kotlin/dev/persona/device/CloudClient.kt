@@ -8,10 +8,13 @@ import dev.persona.formats.JsonException
 import dev.persona.formats.JsonObject
 import dev.persona.formats.JsonString
 import dev.persona.formats.JsonValue
+import dev.persona.formats.KEYS_MEDIA_TYPE
+import dev.persona.formats.MAX_KEYS_BYTES
 import dev.persona.formats.Measurement
 import dev.persona.formats.OBSERVATION_MEDIA_TYPE
 import dev.persona.formats.jsonObject
 import dev.persona.formats.parseJson
+import dev.persona.formats.parseWhole
 import dev.persona.formats.toSafetensors
 import dev.persona.formats.write
 import java.net.URLEncoder
@@ -24,8 +27,15 @@ class CloudError(val code: String, message: String) : Exception(message)
 /** Who the cloud says that we are. [token] is a secret: it never goes into a log. */
 class Enrolment(val device: String, val token: String)
 
-/** An edit as it came: not yet verified. */
-class SignedEdit(val data: ByteArray, val signature: DetachedSignature)
+/**
+ * An edit as it came: not yet verified.
+ *
+ * @property keys sequence of the cloud's newest key document; 0 where it has none
+ */
+class SignedEdit(val data: ByteArray, val signature: DetachedSignature, val keys: Long = 0)
+
+/** A key document as it came: not yet verified. */
+class SignedKeys(val data: ByteArray, val signature: DetachedSignature)
 
 /** A model of the cloud, and the [bundle] (sha256 of its manifest) that edits are made for. */
 data class CloudModel(val model: String, val task: String, val bundle: String)
@@ -94,12 +104,29 @@ internal constructor(
                 )
         val path = "/v1/models/${quote(model)}/edits"
         return send(HttpRequest("POST", path, headers, envelope.toSafetensors())) { answer ->
-            val keyId = answer.header("Persona-Key-Id") ?: ""
-            val signature = answer.header("Persona-Signature") ?: ""
-            val data = answer.bytes(maxEditBytes + 1)
-            SignedEdit(data, DetachedSignature.ofHeaders(keyId, signature))
+            val keys = parseWhole(answer.header("Persona-Keys") ?: "") ?: 0
+            SignedEdit(answer.bytes(maxEditBytes + 1), signature(answer), keys)
         }
     }
+
+    /** A key document, the newest unless a [sequence] is named; null where there is none. */
+    fun keys(sequence: Long? = null): SignedKeys? {
+        val path = if (sequence == null) "/v1/keys" else "/v1/keys/$sequence"
+        return try {
+            send(HttpRequest("GET", path, mapOf("Accept" to KEYS_MEDIA_TYPE))) { answer ->
+                SignedKeys(answer.bytes(MAX_KEYS_BYTES + 1), signature(answer))
+            }
+        } catch (e: CloudError) {
+            if (e.code != "keys.none") throw e
+            null
+        }
+    }
+
+    private fun signature(answer: HttpAnswer) =
+        DetachedSignature.ofHeaders(
+            answer.header("Persona-Key-Id") ?: "",
+            answer.header("Persona-Signature") ?: "",
+        )
 
     /** Reports a measurement. */
     fun report(token: String, measurement: Measurement) {

@@ -13,6 +13,7 @@ import dev.persona.formats.PersonaError
 import dev.persona.formats.PooledSpec
 import dev.persona.formats.PortValue
 import dev.persona.formats.Program
+import dev.persona.formats.PublicKeys
 import dev.persona.formats.SlotTensors
 import dev.persona.formats.checkCount
 import dev.persona.formats.checkObservation
@@ -54,6 +55,7 @@ internal constructor(
     val program: Program,
     engine: Engine,
     folder: File,
+    pinned: PublicKeys?,
     private val clock: () -> Instant,
     files: DurableFiles,
 ) {
@@ -61,7 +63,11 @@ internal constructor(
      * Checks the golden vectors and goes on with the last edit, if it is still good.
      *
      * @param program of [bundle]; [engine] runs it
-     * @param folder where this device keeps what it must remember; nothing else writes there
+     * @param folder where this device keeps what it must remember; nothing else writes there but
+     *   [LearnedKeys]
+     * @param pinned the publishers' keys that the app names: they verify the first key document.
+     *   Null takes the key that [bundle] brings, which is enough to follow its publisher, not to
+     *   know who it is
      * @throws PersonaError `bundle.golden_mismatch` where the program does not compute here what it
      *   must, [EngineException] where it does not run, [StorageException] where nothing can be kept
      */
@@ -70,9 +76,11 @@ internal constructor(
         program: Program,
         engine: Engine,
         folder: File,
-    ) : this(bundle, program, engine, folder, Instant::now, DurableFiles())
+        pinned: PublicKeys? = null,
+    ) : this(bundle, program, engine, folder, pinned, Instant::now, DurableFiles())
 
     private val store = DeviceStore(folder, bundle.digest, files)
+    private val keys = LearnedKeys(folder, pinned ?: bundle.signer, files)
     private val live = LiveModel(bundle, program, engine)
     private val lock = Any()
     private val asking = Any()
@@ -196,6 +204,7 @@ internal constructor(
                 val answer = requestEdit(cloud, Envelope(bundle.digest, observation))
                 val roundTripMs = (System.nanoTime() - sent) / 1e6
                 synchronized(lock) { store.told(observation) }
+                if (answer.keys > keys.sequence) learnKeys(cloud)
                 when (val ended = accept(answer.data, answer.signature)) {
                     is Swap.Active -> Outcome.NewEdit(ended.bytes, ended.toActiveMs, roundTripMs)
                     is Swap.Refused -> refused(ended.error)
@@ -210,6 +219,40 @@ internal constructor(
             }
         if (outcome !is Outcome.NewEdit) fallBack(observation)
         return outcome
+    }
+
+    /** Trusts what the cloud's key documents say, as far as they can be had and hold. */
+    private fun learnKeys(cloud: CloudClient) {
+        val before = keys.sequence
+        val fault =
+            try {
+                keys.catchUp(cloud, clock())
+                null
+            } catch (e: PersonaError) {
+                e
+            } catch (e: OfflineException) {
+                e
+            } catch (e: CloudError) {
+                e
+            } catch (e: StorageException) {
+                e
+            }
+        synchronized(lock) {
+            if (fault != null) note("keys stay as they are: ${fault.message}", fault)
+            if (keys.sequence > before) note("the keys of document ${keys.sequence} are trusted")
+            retireRevoked()
+        }
+    }
+
+    /** An edit whose key is trusted no more gives way to the prototype that it was made around. */
+    private fun retireRevoked() {
+        val info = (live.state as? OnEdit)?.edit?.info ?: return
+        val signer = store.active()?.signature?.keyId ?: return
+        if (keys.editKeys(bundle, clock()).knows(signer)) return
+        note("the edit's key \"$signer\" is trusted no more")
+        live.bind(OnBase)
+        useGroup(info.prototype)
+        forgetQuietly()
     }
 
     private fun refused(error: Exception): Outcome {
@@ -272,11 +315,18 @@ internal constructor(
     /** Verifies, swaps, probes and keeps an edit. Never leaves anything half done. */
     fun accept(data: ByteArray, signature: DetachedSignature): Swap.Ended =
         synchronized(lock) {
-            Swap.run(SwapWork(live, store, data, signature, bundle, clock())) { record(it) }
+            val now = clock()
+            val trusted = keys.editKeys(bundle, now)
+            Swap.run(SwapWork(live, store, data, signature, bundle, trusted, now)) {
+                record(it.about, it.code)
+            }
         }
 
-    private fun record(swap: Swap) {
-        records += SwapRecord(clock(), swap.about, swap.code)
+    private fun note(about: String, fault: Exception? = null) =
+        record(about, (fault as? PersonaError)?.code)
+
+    private fun record(about: String, code: Code?) {
+        records += SwapRecord(clock(), about, code)
         while (records.size > MOST_RECORDS) records.removeFirst()
     }
 
@@ -298,7 +348,7 @@ internal constructor(
         synchronized(lock) {
             live.bind(OnBase)
             store.deactivate()
-            records += SwapRecord(clock(), "rolled back to the base", null)
+            note("rolled back to the base")
         }
     }
 
@@ -307,9 +357,9 @@ internal constructor(
         val fault = restoreFault(stored)
         val about =
             if (fault == null) "the last edit goes on" else "the last edit rests: ${fault.message}"
-        val code = (fault as? PersonaError)?.code
-        records += SwapRecord(clock(), about, code)
+        note(about, fault)
         if (fault == null) return
+        val code = (fault as? PersonaError)?.code
         live.bind(OnBase)
         if (code in CLOCK) {
             useGroup(parseInfo(Container.decode(stored.data).metadata).prototype)
@@ -323,7 +373,9 @@ internal constructor(
         val before = checkNotNull(store.state.edit) - 1
         val expected = bundle.expectation(store.state.device, before)
         return try {
-            val edit = verifyEdit(stored.data, stored.signature, bundle.editKeys, expected, clock())
+            val now = clock()
+            val trusted = keys.editKeys(bundle, now)
+            val edit = verifyEdit(stored.data, stored.signature, trusted, expected, now)
             live.bind(OnEdit(edit))
             live.probe(edit.probe)
             null

@@ -171,6 +171,6 @@ internal class DeviceStore(
     }
 
     private companion object {
-        val STALE = listOf("edit-", ".edit-", ".state.json.", ".observation.safetensors.")
+        val STALE = listOf("edit-", ".edit-", ".state.json.", ".observation.safetensors.", ".keys.json.")
     }
 }

@@ -3,6 +3,7 @@ package dev.persona.device
 import dev.persona.formats.Code
 import dev.persona.formats.DetachedSignature
 import dev.persona.formats.PersonaError
+import dev.persona.formats.PublicKeys
 import dev.persona.formats.VerifiedEdit
 import dev.persona.formats.verifyEdit
 import java.time.Instant
@@ -144,6 +145,7 @@ internal class SwapWork(
     val data: ByteArray,
     val signature: DetachedSignature,
     private val bundle: Bundle,
+    private val keys: PublicKeys,
     private val now: Instant,
 ) {
     val before = live.state
@@ -151,7 +153,7 @@ internal class SwapWork(
 
     fun verify(): VerifiedEdit {
         val expected = bundle.expectation(store.state.device, store.state.sequence)
-        return verifyEdit(data, signature, bundle.editKeys, expected, now)
+        return verifyEdit(data, signature, keys, expected, now)
     }
 
     fun millisecondsSoFar(): Double = (System.nanoTime() - start) / 1e6

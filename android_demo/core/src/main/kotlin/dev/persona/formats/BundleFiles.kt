@@ -24,6 +24,10 @@ fun verifyManifest(
     return verifyManifest(manifest, signature, keys) to signature.keyId
 }
 
+/** The signer's key, where the file brings it; none where it does not. Throws [PersonaError]. */
+internal fun enclosedKey(storedSignature: ByteArray): PublicKeys =
+    StoredSignature.decode(storedSignature)?.let { enclosedKey(it) } ?: PublicKeys(emptyList())
+
 private fun enclosedKey(stored: StoredSignature): PublicKeys =
     try {
         PublicKeys(listOfNotNull(stored.publicKey))

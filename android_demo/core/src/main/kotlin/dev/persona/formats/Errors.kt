@@ -58,6 +58,14 @@ enum class Code(val text: String) {
     OBSERVATION_WIDTH("observation.width"),
     OBSERVATION_NOT_FINITE("observation.not_finite"),
     OBSERVATION_OTHER_BASE("observation.other_base"),
+
+    KEYS_TOO_LARGE("keys.too_large"),
+    KEYS_UNKNOWN_KEY("keys.unknown_key"),
+    KEYS_BAD_SIGNATURE("keys.bad_signature"),
+    KEYS_UNKNOWN_FORMAT("keys.unknown_format"),
+    KEYS_INVALID("keys.invalid"),
+    KEYS_REPLAYED("keys.replayed"),
+    KEYS_FROM_FUTURE("keys.from_future"),
 }
 
 /**

@@ -39,6 +39,10 @@ class PublicKeys(keys: Iterable<ByteArray>) {
                 }
         }
 
+    /** The keys' ids. */
+    val ids: Set<String>
+        get() = byId.keys
+
     /** Whether there is a key with this id. */
     fun knows(keyId: String): Boolean = keyId in byId
 

@@ -5,7 +5,7 @@ import java.time.Instant
 import kotlin.math.abs
 
 /** How far a phone's clock may lag behind the cloud's. */
-private val CLOCK_SKEW: Duration = Duration.ofMinutes(5)
+internal val CLOCK_SKEW: Duration = Duration.ofMinutes(5)
 
 /**
  * What a device knows when an edit comes.
@@ -63,8 +63,8 @@ private fun checkSignature(file: ByteArray, signature: DetachedSignature, keys: 
     if (!keys.knows(signature.keyId)) {
         throw PersonaError(
             Code.UNKNOWN_KEY,
-            "signed with key \"${signature.keyId}\", which the bundle does not name; " +
-                "export the bundle for this cloud, or ask the right cloud",
+            "signed with key \"${signature.keyId}\", which neither the bundle nor a " +
+                "key document names now; export the bundle for this cloud, or ask the right cloud",
         )
     }
     if (!keys.verifies(signature, file)) {

@@ -35,6 +35,7 @@ object Corpus {
     val specs = json("observations/specs.json") as JsonObject
     val bundles = json("bundles/cases.json") as JsonObject
     val probes = json("probes/cases.json").list()
+    val keyDocuments = json("keys/cases.json").list()
 
     fun file(path: String) = File(folder, path)
 

@@ -121,6 +121,6 @@ class EditConformanceTest {
     }
 
     private companion object {
-        val OTHERS = listOf("bundle", "observation")
+        val OTHERS = listOf("bundle", "observation", "keys")
     }
 }

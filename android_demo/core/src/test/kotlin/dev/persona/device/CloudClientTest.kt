@@ -54,6 +54,7 @@ class CloudClientTest {
             bundle.manifest.programs[0],
             ByHandEngine(),
             File(folder, "device"),
+            made.trusted,
             { now },
             DurableFiles(),
         )
@@ -324,6 +325,16 @@ class CloudClientTest {
             }
         assertEquals("bundle.unknown_key", error.code.text)
         assertEquals(2, cloud.requests.size)
+    }
+
+    @Test
+    fun `a bundle by another key than the one that was named is refused, though it is trusted`() {
+        val download = BundleDownload(client, File(folder, "bundles"), made.trusted)
+        val error =
+            assertFailsWith<PersonaError> { download.fetch("by-hand", "0123456789abcdef") { _, _ -> } }
+        assertEquals("bundle.unknown_key", error.code.text)
+        assertEquals(2, cloud.requests.size)
+        assertEquals(bundle.digest, download.fetch("by-hand", made.publisher.id) { _, _ -> }.digest)
     }
 
     @Test

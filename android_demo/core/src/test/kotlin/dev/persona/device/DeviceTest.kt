@@ -51,7 +51,7 @@ class DeviceTest {
     }
 
     private fun device(engine: Engine = ByHandEngine(), files: DurableFiles = DurableFiles()) =
-        Device(bundle, bundle.manifest.programs[0], engine, place, { now }, files)
+        Device(bundle, bundle.manifest.programs[0], engine, place, null, { now }, files)
 
     private fun Device.accept(edit: SignedEdit): Swap.Ended = accept(edit.data, edit.signature)
 

@@ -54,7 +54,7 @@ class KillTest {
     private fun Device.answers() = predict(input(listOf(1f, 1f, 1f))).values.toList()
 
     private fun device() =
-        Device(bundle, bundle.manifest.programs[0], ByHandEngine(), place, { NOW }, DurableFiles())
+        Device(bundle, bundle.manifest.programs[0], ByHandEngine(), place, null, { NOW }, DurableFiles())
 
     private fun store(name: String, edit: SignedEdit) {
         File(folder, "$name.edit").writeBytes(edit.data)
@@ -157,7 +157,7 @@ object SwapUntilKilled {
         val bundle = Bundle.open(File(folder, "bundle"), publisher)
         val program = bundle.manifest.programs[0]
         val device =
-            Device(bundle, program, HaltingEngine(), File(folder, "device"), { NOW }, HaltingFiles())
+            Device(bundle, program, HaltingEngine(), File(folder, "device"), null, { NOW }, HaltingFiles())
         if (arguments[1] == "all") {
             println("swapping")
             for (n in arguments[2].toLong()..arguments[3].toLong()) device.take(folder, "edit-$n")

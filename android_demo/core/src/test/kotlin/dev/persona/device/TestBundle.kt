@@ -72,7 +72,15 @@ class TestBundle(val folder: File, private val inTwo: Boolean = false, items: Bo
             }
         val manifest = manifest(listed, items).toByteArray()
         File(folder, "manifest.json").writeBytes(manifest)
-        File(folder, "manifest.sig").writeBytes(publisher.sign(manifest).encode())
+        sign(publisher)
+    }
+
+    /** Signs the manifest anew. [enclosed]: whether the signature brings its key. */
+    fun sign(key: TestKey, enclosed: Boolean = false) {
+        val signature = key.sign(File(folder, "manifest.json").readBytes()).encode()
+        val brought = ", \"public_key\": \"${toBase64(key.publicKey)}\"}"
+        val text = String(signature).trimEnd()
+        File(folder, "manifest.sig").writeText(if (enclosed) text.dropLast(1) + brought else text)
     }
 
     fun open(): Bundle = Bundle.open(folder, trusted)
@@ -87,6 +95,7 @@ class TestBundle(val folder: File, private val inTwo: Boolean = false, items: Bo
         issued: Instant = NOW,
         lifetime: Duration = Duration.ofDays(7),
         probe: List<Float>? = null,
+        signer: TestKey = cloud,
     ): SignedEdit {
         val group = prototype?.let { PROTOTYPES[it] } ?: NOTHING
         val weight = BASE.indices.map { BASE[it] + (group[it] + values[it]) }
@@ -108,7 +117,7 @@ class TestBundle(val folder: File, private val inTwo: Boolean = false, items: Bo
                     "expires_at" to formatTime(issued + lifetime),
                 ),
             )
-        return SignedEdit(data, cloud.sign(data))
+        return SignedEdit(data, signer.sign(data))
     }
 
     private fun manifest(files: String, items: Boolean): String {

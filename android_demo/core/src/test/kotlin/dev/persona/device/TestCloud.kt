@@ -2,6 +2,7 @@ package dev.persona.device
 
 import com.sun.net.httpserver.HttpExchange
 import com.sun.net.httpserver.HttpServer
+import dev.persona.formats.DetachedSignature
 import dev.persona.formats.JsonString
 import dev.persona.formats.PersonaError
 import dev.persona.formats.jsonObject
@@ -34,8 +35,8 @@ sealed interface Fault {
 }
 
 /**
- * A cloud on this machine: a real HTTP server that enrols, renews, signs edits for [made] and hands
- * out its files, and fails as it is told to.
+ * A cloud on this machine: a real HTTP server that enrols, renews, signs edits for [made], hands out
+ * its files and key documents, and fails as it is told to.
  */
 class TestCloud(private val made: TestBundle) : AutoCloseable {
     private val server = HttpServer.create(InetSocketAddress(InetAddress.getLoopbackAddress(), 0), 0)
@@ -58,8 +59,13 @@ class TestCloud(private val made: TestBundle) : AutoCloseable {
     val device
         get() = "device $enrolments/ä"
 
-    /** What the next edit says. */
+    /** What the next edit says, around which prototype, and who signs it. */
     var values = TestBundle.EXAMPLE
+    var prototype: Int? = null
+    var signer = made.cloud
+
+    /** Key documents, the newest last. */
+    val documents = CopyOnWriteArrayList<SignedKeys>()
 
     init {
         server.executor = threads
@@ -110,6 +116,8 @@ class TestCloud(private val made: TestBundle) : AutoCloseable {
                 json(exchange, 201, "token" to token)
             }
             path == "/v1/models/by-hand/edits" -> edit(exchange, request, cut)
+            path == "/v1/keys" -> keys(exchange, documents.size)
+            path.startsWith("/v1/keys/") -> keys(exchange, path.removePrefix("/v1/keys/").toInt())
             path == "/v1/measurements" ->
                 if (isAuthorised(request)) json(exchange, 201, "received_at" to "now")
                 else problem(exchange, 401, "token.unknown")
@@ -132,10 +140,25 @@ class TestCloud(private val made: TestBundle) : AutoCloseable {
             return problem(exchange, 422, e.code.text)
         }
         val key = request.headers.getValue("Idempotency-key")
-        val edit = edits.getOrPut(key) { made.edit(bundle, ++sequence, values, device = device) }
-        exchange.responseHeaders["Persona-Key-Id"] = edit.signature.keyId
-        exchange.responseHeaders["Persona-Signature"] = toBase64(edit.signature.der)
+        val edit =
+            edits.getOrPut(key) {
+                made.edit(bundle, ++sequence, values, prototype, device, signer = signer)
+            }
+        if (documents.isNotEmpty()) exchange.responseHeaders["Persona-Keys"] = "${documents.size}"
+        signed(exchange, edit.signature)
         send(exchange, 200, edit.data, cut)
+    }
+
+    private fun keys(exchange: HttpExchange, sequence: Int) {
+        val document =
+            documents.getOrNull(sequence - 1) ?: return problem(exchange, 404, "keys.none")
+        signed(exchange, document.signature)
+        send(exchange, 200, document.data)
+    }
+
+    private fun signed(exchange: HttpExchange, signature: DetachedSignature) {
+        exchange.responseHeaders["Persona-Key-Id"] = signature.keyId
+        exchange.responseHeaders["Persona-Signature"] = toBase64(signature.der)
     }
 
     private fun file(exchange: HttpExchange, request: Seen, name: String, cut: Boolean) {

@@ -9,8 +9,12 @@ import java.net.URLDecoder
  * private network and only in a debug build.
  */
 sealed interface Endpoint {
-    /** An address that may be used; [url] has no slash at its end. */
-    data class Usable(val url: String) : Endpoint
+    /**
+     * An address that may be used; [url] has no slash at its end.
+     *
+     * @property publisher id of the key that must have signed its bundles; null for any trusted one
+     */
+    data class Usable(val url: String, val publisher: String? = null) : Endpoint
 
     /** Why a text is not taken. */
     enum class Refusal : Endpoint {
@@ -20,27 +24,41 @@ sealed interface Endpoint {
     }
 
     companion object {
-        /** What a QR code holds: `persona://connect?endpoint=URL`, the URL percent-encoded. */
+        /**
+         * What a QR code holds: `persona://connect?endpoint=URL&publisher=ID`, the URL
+         * percent-encoded; the publisher may be left out.
+         */
         const val LINK_SCHEME = "persona"
 
         /** Reads what a person typed, or a link. [debug]: whether this is a debug build. */
         fun of(text: String, debug: Boolean): Endpoint {
             val uri = address(linked(text.trim())) ?: return Refusal.NOT_AN_ADDRESS
-            if (uri.scheme == "https") return Usable(uri.toString().trimEnd('/'))
+            val publisher = parameter(text.trim(), "publisher")
+            val named = publisher == null || KEY_ID.matches(publisher)
             return when {
+                !named -> Refusal.NOT_AN_ADDRESS
+                uri.scheme == "https" || debug && isPrivate(uri.host) ->
+                    Usable(uri.toString().trimEnd('/'), publisher)
                 !debug -> Refusal.CLEARTEXT_IN_RELEASE
-                !isPrivate(uri.host) -> Refusal.CLEARTEXT_TO_PUBLIC
-                else -> Usable(uri.toString().trimEnd('/'))
+                else -> Refusal.CLEARTEXT_TO_PUBLIC
             }
         }
 
         /** The address in a link; any other text as it is. */
         fun linked(text: String): String {
-            if (!text.startsWith("$LINK_SCHEME://")) return text
+            if (!isLink(text)) return text
+            return parameter(text, "endpoint").orEmpty()
+        }
+
+        private fun isLink(text: String) = text.startsWith("$LINK_SCHEME://")
+
+        /** What a link says under this name; null where [text] is no link or says nothing. */
+        private fun parameter(text: String, name: String): String? {
+            if (!isLink(text)) return null
             val query = text.substringAfter('?', "")
-            val found = query.split('&').firstOrNull { it.startsWith("endpoint=") } ?: return ""
+            val found = query.split('&').firstOrNull { it.startsWith("$name=") } ?: return null
             return try {
-                URLDecoder.decode(found.removePrefix("endpoint="), "UTF-8")
+                URLDecoder.decode(found.removePrefix("$name="), "UTF-8")
             } catch (_: IllegalArgumentException) {
                 ""
             }
@@ -81,5 +99,6 @@ sealed interface Endpoint {
                 (host.startsWith("fc") || host.startsWith("fd") || host.startsWith("fe80"))
 
         private const val MAX_PORT = 65_535
+        private val KEY_ID = Regex("[0-9a-f]{16}")
     }
 }

@@ -6,6 +6,7 @@ import dev.persona.device.CloudClient
 import dev.persona.device.CloudError
 import dev.persona.device.Device
 import dev.persona.device.EngineException
+import dev.persona.device.LearnedKeys
 import dev.persona.device.OfflineException
 import dev.persona.device.Outcome
 import dev.persona.device.Personalisation
@@ -40,8 +41,10 @@ class Session(
 
     private val settingsFile = File(phone.files, "settings.json")
     private val bundles = File(phone.files, "bundles")
+    private val deviceFolder = File(phone.files, "device")
     private var settings = Settings()
     private var cloud: CloudClient? = null
+    private var offered = ""
     private var open: OpenBundle? = null
     private var outcome: Outcome? = null
     private var busy = false
@@ -75,7 +78,10 @@ class Session(
     fun connect(address: String) = work { use(address, fetch = true) }
 
     /** A link brought an address. Anybody can make a link, so a person is asked first. */
-    fun offer(link: String) = work { show { it.copy(offered = Endpoint.linked(link)) } }
+    fun offer(link: String) = work {
+        offered = link
+        show { it.copy(offered = Endpoint.linked(link)) }
+    }
 
     /** Runs the bundle in a folder, as a device farm puts it there. */
     fun run(folder: File, address: String) = work {
@@ -136,7 +142,7 @@ class Session(
     private fun use(address: String, fetch: Boolean) {
         val endpoint = if (address.isEmpty()) null else Endpoint.of(address, phone.debug)
         if (endpoint is Endpoint.Refusal) {
-            show { it.copy(address = address, refused = endpoint) }
+            show { it.copy(address = Endpoint.linked(address), refused = endpoint) }
             return
         }
         val usable = endpoint as Endpoint.Usable?
@@ -144,13 +150,14 @@ class Session(
         save(settings.copy(address = usable?.url.orEmpty()))
         val contact = if (usable == null) CloudContact.None else CloudContact.Untried
         show { it.copy(address = settings.address, refused = null, cloud = contact) }
-        cloud?.takeIf { fetch }?.let { fetch(it) }
+        cloud?.takeIf { fetch }?.let { fetch(it, usable?.publisher) }
     }
 
     private fun answer(connect: Boolean) {
-        val address = snapshot.offered
+        val link = offered
+        offered = ""
         show { it.copy(offered = "") }
-        if (connect) use(address, fetch = true)
+        if (connect) use(link, fetch = true)
     }
 
     private fun disconnect() {
@@ -159,13 +166,14 @@ class Session(
         show { it.copy(address = "", refused = null, cloud = CloudContact.None) }
     }
 
-    private fun fetch(from: CloudClient) {
+    /** [publisher]: id of the key that must have signed the bundle; null for any trusted one. */
+    private fun fetch(from: CloudClient, publisher: String?) {
         val before = snapshot.bundle
         show { it.copy(bundle = BundleState.Fetching(0, 0)) }
         try {
             val model = from.models().firstOrNull()?.model
                 ?: throw CloudError("http.error", "the cloud has no model")
-            val fetched = BundleDownload(from, bundles, trusted()).fetch(model) { here, all ->
+            val fetched = BundleDownload(from, bundles, trusted()).fetch(model, publisher) { here, all ->
                 show { it.copy(bundle = BundleState.Fetching(here, all)) }
             }
             reached()
@@ -190,7 +198,10 @@ class Session(
         }
     }
 
-    private fun trusted(): PublicKeys? = phone.publishers().takeIf { it.isNotEmpty() }?.let { PublicKeys(it) }
+    private fun pinned(): PublicKeys? = phone.publishers().takeIf { it.isNotEmpty() }?.let { PublicKeys(it) }
+
+    /** The keys that the app pins, or what the device has learned in their place. */
+    private fun trusted(): PublicKeys? = pinned()?.let { LearnedKeys(deviceFolder, it).bundleKeys }
 
     /** Verifies a bundle and runs the best of its programs that this phone can. */
     private fun run(folder: File) {
@@ -246,7 +257,7 @@ class Session(
 
     private fun device(bundle: Bundle, program: Program, running: RunningProgram): Device =
         try {
-            Device(bundle, program, running.engine, File(phone.files, "device"))
+            Device(bundle, program, running.engine, deviceFolder, pinned())
         } catch (error: PersonaError) {
             running.engine.close()
             throw error
