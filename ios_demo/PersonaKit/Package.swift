@@ -34,7 +34,7 @@ let package = Package(
     targets: [
         .target(name: "PersonaKit", dependencies: cryptography),
         .target(name: "PersonaKitExecuTorch", dependencies: runtime),
-        .testTarget(name: "PersonaKitTests", dependencies: ["PersonaKit"]),
+        .testTarget(name: "PersonaKitTests", dependencies: ["PersonaKit"] + cryptography),
     ] + systemTargets,
     swiftLanguageModes: [.v6]
 )

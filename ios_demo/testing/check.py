@@ -6,6 +6,7 @@ cannot run here. A skipped rung is never a passed one.
 
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -74,9 +75,22 @@ def the_project_file_is_whole() -> str:
 
 
 def _package(command: str, package: Path, *options: str | Path) -> list[str | Path]:
-    folder = BUILD / "swift" / package.name
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _built(package)
     return ["swift", command, "--package-path", package, "--scratch-path", folder, *options]
+
+
+def _built(package: Path) -> Path:
+    """Where a package is built. SwiftPM does not see which files came or went in another package
+    that it builds upon, so it begins anew when any did.
+    """
+    folder = BUILD / "swift" / package.name
+    listed = folder / "sources"
+    now = "\n".join(map(str, sources(KIT, package)))
+    if not listed.is_file() or listed.read_text() != now:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        listed.write_text(now)
+    return folder
 
 
 def _tests(said: str) -> str:

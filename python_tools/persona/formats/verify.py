@@ -107,8 +107,8 @@ def _check_signature(data: bytes, signature: Signature, keys: KeyRing) -> None:
     if not keys.knows(signature.key_id):
         raise FormatError(
             Code.UNKNOWN_KEY,
-            f"signed with key {signature.key_id!r}, which the bundle does not name; "
-            "export the bundle for this cloud, or ask the right cloud",
+            f"signed with key {signature.key_id!r}, which neither the bundle nor a "
+            "key document names; export the bundle for this cloud, or ask the right cloud",
         )
     if not keys.verifies(signature.key_id, signature.der, data):
         raise FormatError(

@@ -111,6 +111,33 @@ struct CloudClientTests {
         #expect(server.requests[0].header("Authorization") == "Bearer old")
     }
 
+    @Test func theNumberOfTheNewestKeysComesWithAnEdit() async throws {
+        for (said, number) in [("7", Int64(7)), ("", 0), ("-1", 0), ("7.0", 0)] {
+            var answer = edit()
+            answer.headers["Persona-Keys"] = said
+            #expect(try await ask(LocalServer([answer])).get().newestKeys == number)
+        }
+        #expect(try await ask(LocalServer([edit()])).get().newestKeys == 0)
+    }
+
+    @Test func keysAreAskedForByNumberOrTheNewestUntilThereAreNone() async throws {
+        let none = #"{"code": "keys.none", "detail": "none", "status": 404}"#
+        let other = #"{"code": "keys.lost", "detail": "lost", "status": 404}"#
+        let server = try LocalServer([
+            edit("keys"), edit("more"), .init(status: 404, body: none),
+            .init(status: 404, body: other),
+        ])
+        let cloud = try client(server.url)
+        let signature = Signature(keyID: "k", der: Data("sig".utf8))
+        let newest = SignedKeys(data: Data("keys".utf8), signature: signature)
+        #expect(try await cloud.keys() == newest)
+        #expect(try await cloud.keys(3)?.data == Data("more".utf8))
+        #expect(try await cloud.keys(4) == nil)
+        await #expect(throws: CloudError.self) { try await cloud.keys(5) }
+        let asked = server.requests.map { $0.split(separator: " ")[1] }
+        #expect(asked == ["/v1/keys", "/v1/keys/3", "/v1/keys/4", "/v1/keys/5"])
+    }
+
     @Test(arguments: ["", "phone", "ftp://a", "http://", "http://a:99999", "http://a?x=1"])
     func aTextThatIsNoAddressIsRefused(_ text: String) {
         #expect(throws: CloudError.address(text)) { try CloudClient(url: text) }

@@ -7,6 +7,8 @@ final class LocalServer: @unchecked Sendable {
         var status = 200
         var headers: [String: String] = [:]
         var body = ""
+        /// The body where it is no text.
+        var bytes: Data?
         /// Close the connection without a word.
         var hangsUp = false
     }
@@ -65,11 +67,12 @@ final class LocalServer: @unchecked Sendable {
         }
         if !answer.hangsUp {
             var head = "HTTP/1.1 \(answer.status) X\r\nConnection: close\r\n"
-            head += "Content-Length: \(answer.body.utf8.count)\r\n"
+            let body = answer.bytes ?? Data(answer.body.utf8)
+            head += "Content-Length: \(body.count)\r\n"
             for (name, value) in answer.headers {
                 head += "\(name): \(value)\r\n"
             }
-            let bytes = Array((head + "\r\n" + answer.body).utf8)
+            let bytes = Array((head + "\r\n").utf8) + body
             _ = send(connection, bytes, bytes.count, 0)
         }
         return lock.withLock { !answers.isEmpty }

@@ -55,6 +55,9 @@ struct NumberTests {
         #expect(abs(Statistics.standardDeviation([2, 4, 4, 4, 5, 5, 7, 9]) - 2.138089935) < 1e-9)
         #expect(
             Statistics.histogram([0, 1, 2, 9, 10, 99], in: 0...10, bins: 5) == [2, 1, 0, 0, 3])
+        // Far beyond a very narrow range, where the place is no number that fits an Int.
+        let narrow = Statistics.histogram([-1e300, 1, 1e300], in: 1...1.0.nextUp, bins: 4)
+        #expect(narrow == [2, 0, 0, 1])
     }
 
     @Test func stridesLeadOverPadding() {

@@ -1,5 +1,5 @@
-/// The device's side of the cloud's API: enrol, ask for an edit, report; retries that never ask
-/// twice.
+/// The device's side of the cloud's API: enrol, ask for an edit and for keys, report; retries that
+/// never ask twice.
 ///
 /// A request that failed on the way is repeated with the same idempotency key, so the cloud answers
 /// with the same edit instead of making another.
@@ -118,11 +118,21 @@ public struct CloudClient: Sendable {
         request.setValue(UUID().uuidString, forHTTPHeaderField: "Idempotency-Key")
         let answer = try await send(request)
         return SignedEdit(
-            data: answer.body,
-            signature: Signature(
-                keyID: answer.header("Persona-Key-Id"), base64: answer.header("Persona-Signature")
-            )
+            data: answer.body, signature: answer.signature,
+            newestKeys: EditFile.readWhole(answer.header("Persona-Keys")) ?? 0
         )
+    }
+
+    /// A key document, the newest unless a number is named; nil where there is none.
+    public func keys(_ sequence: Int64? = nil) async throws(CloudError) -> SignedKeys? {
+        let path = ["v1", "keys"] + (sequence.map { [String($0)] } ?? [])
+        do {
+            let answer = try await send(request("GET", path))
+            return SignedKeys(data: answer.body, signature: answer.signature)
+        } catch {
+            guard error.code == "keys.none" else { throw error }
+            return nil
+        }
     }
 
     /// Report a measurement.
@@ -189,6 +199,10 @@ public struct CloudClient: Sendable {
 
         func header(_ name: String) -> String {
             headers.value(forHTTPHeaderField: name) ?? ""
+        }
+
+        var signature: Signature {
+            Signature(keyID: header("Persona-Key-Id"), base64: header("Persona-Signature"))
         }
 
         /// Seconds, where the header says so in plain digits.

@@ -165,9 +165,9 @@ final class DeviceStore {
         let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
         for name in names {
             let isEdit = name.hasPrefix("edit-") && name.contains(".safetensors")
-            let isUnfinished = [".edit-", ".\(Self.stateName).", ".\(Self.toldName)."].contains {
-                name.hasPrefix($0)
-            }
+            let isUnfinished = [
+                ".edit-", ".\(Self.stateName).", ".\(Self.toldName).", ".\(LearnedKeys.fileName).",
+            ].contains { name.hasPrefix($0) }
             let isKept = [kept?.edit, kept?.signature].contains { $0?.lastPathComponent == name }
             if isUnfinished || (isEdit && !isKept) {
                 unlink(folder.appending(path: name).path)

@@ -56,6 +56,7 @@ public actor LiveModel {
 
     private let model: EditableModel
     private let store: DeviceStore
+    private let keys: LearnedKeys
     private let now: @Sendable () -> Date
     private var log: [VerificationEntry] = []
     private var lastTurn: Task<Void, Never>?
@@ -66,31 +67,35 @@ public actor LiveModel {
 
     /// Check the golden vectors, and go on with the last edit if it is still good.
     ///
-    /// Throws `FormatError` `bundle.golden_mismatch`, `EngineError` or `StorageError`.
+    /// `pinned`: the bundle keys that the app names, whose key documents it takes; nil for the key
+    /// beside the bundle's signature. Throws `FormatError` `bundle.golden_mismatch`, `EngineError`
+    /// or `StorageError`.
     public init(
         bundle: ModelBundle, engine: sending any InferenceEngine, folder: URL,
-        now: @escaping @Sendable () -> Date = { Date() }
+        pinned: KeyRing? = nil, now: @escaping @Sendable () -> Date = { Date() }
     ) throws {
         self.bundle = bundle
         self.now = now
         let model = try EditableModel(bundle: bundle, engine: engine)
         let store = try DeviceStore(folder: folder, bundle: bundle.digest)
-        let entry = Self.restore(model, store, now())
+        let keys = LearnedKeys(folder: folder, pinned: pinned ?? bundle.enclosedKeys)
+        let entry = Self.restore(model, store, keys, now())
         self.model = model
         self.store = store
+        self.keys = keys
         log = entry.map { [$0] } ?? []
     }
 
     /// Go on with the stored edit. An edit whose time is not now is kept for a clock set right, and
     /// its prototype runs; one that can never run is forgotten.
     private static func restore(
-        _ model: EditableModel, _ store: DeviceStore, _ now: Date
+        _ model: EditableModel, _ store: DeviceStore, _ keys: LearnedKeys, _ now: Date
     ) -> VerificationEntry? {
         guard let sequence = store.state.edit, let signed = store.active() else { return nil }
         let what = "edit \(sequence) from the last start"
         do {
             let edit = try EditFile.verify(
-                signed, keys: model.bundle.editKeys,
+                signed, keys: keys.editKeys(at: now) ?? model.bundle.editKeys,
                 expected: model.bundle.expectation(
                     device: store.state.device, sequence: sequence - 1
                 ),
@@ -157,8 +162,12 @@ public actor LiveModel {
     /// An edit past its time gives way to the prototype that it was made around.
     private func retireExpired() {
         guard case .edit(let edit) = state, edit.info.expiresAt <= now() else { return }
+        giveWay(to: edit.info.prototype)
+    }
+
+    private func giveWay(to prototype: Int?) {
         guard (try? model.resume(.base)) != nil else { return }
-        Self.useGroup(edit.info.prototype, model)
+        Self.useGroup(prototype, model)
     }
 
     // MARK: Observing
@@ -241,6 +250,9 @@ public actor LiveModel {
             return try await cloud.requestEdit(model: name, token: token, envelope: envelope)
         }
         let roundTrip = sent.duration(to: clock.now)
+        if signed.newestKeys > keys.sequence {
+            await learnKeys(from: cloud)
+        }
         let accepted = try accept(signed)
         try store.told(envelope)
         return .newEdit(accepted, roundTripMilliseconds: roundTrip.milliseconds)
@@ -262,12 +274,13 @@ public actor LiveModel {
         let clock = ContinuousClock()
         let start = clock.now
         do {
+            let moment = now()
             let edit = try EditFile.verify(
-                signed, keys: bundle.editKeys,
+                signed, keys: editKeys(at: moment),
                 expected: bundle.expectation(
                     device: store.state.device, sequence: store.state.sequence
                 ),
-                now: now()
+                now: moment
             )
             do {
                 try model.use(.edit(edit))
@@ -315,6 +328,46 @@ public actor LiveModel {
         let id = (log.last?.id ?? -1) + 1
         log.append(VerificationEntry(id: id, date: now(), what: what, error: error))
         log.removeFirst(max(0, log.count - Self.longestLog))
+    }
+
+    // MARK: Trusting keys
+
+    /// The keys that verify bundles: those that the app pins, until a key document says.
+    public var bundleKeys: KeyRing { keys.bundleKeys }
+
+    private func editKeys(at moment: Date) -> KeyRing {
+        keys.editKeys(at: moment) ?? bundle.editKeys
+    }
+
+    /// Trust what the cloud's key documents say, as far as they can be had and hold.
+    ///
+    /// An edit whose key is no longer trusted gives way to the prototype that it was made around.
+    private func learnKeys(from cloud: CloudClient) async {
+        do {
+            try await catchUp(with: cloud)
+        } catch {
+            let fault = error as? any CodedError ?? EngineError("\(error)")
+            record("a key document from the cloud", fault)
+        }
+        guard case .edit(let edit) = state, let signed = store.active(),
+            !editKeys(at: now()).knows(signed.signature.keyID)
+        else { return }
+        giveWay(to: edit.info.prototype)
+        try? store.deactivate()
+    }
+
+    /// Learn the newest key document, through those before it where its signer is not known.
+    private func catchUp(with cloud: CloudClient) async throws {
+        guard let newest = try await cloud.keys() else { return }
+        let before = keys.sequence
+        do {
+            try keys.learn(newest, now: now())
+        } catch let error as FormatError where error.refusal == .keysUnknownKey {
+            while let following = try await cloud.keys(keys.sequence + 1) {
+                try keys.learn(following, now: now())
+            }
+            if keys.sequence == before { throw error }
+        }
     }
 
     // MARK: Being known to the cloud

@@ -1,4 +1,5 @@
-/// The rules of an edit's verification in their order, with what became of each, for people.
+/// The rules of an edit's verification and of a key document's, in their order, with what became of
+/// each, for people.
 
 import Foundation
 
@@ -15,9 +16,11 @@ public struct VerificationStep: Sendable, Equatable, Identifiable {
 
     public var id: RefusalCode { code }
 
-    /// `failed`: the first rule that failed; nil where all passed.
+    /// `failed`: the first rule that failed, of an edit or of a key document; nil where all of an
+    /// edit's passed.
     public static func all(failed: RefusalCode?) -> [VerificationStep] {
         var reached = true
+        let rules = keyRules.contains { $0.0 == failed } ? keyRules : editRules
         return rules.map { code, rule in
             defer { reached = reached && code != failed }
             let result: Result = !reached ? .notReached : code == failed ? .failed : .passed
@@ -25,9 +28,9 @@ public struct VerificationStep: Sendable, Equatable, Identifiable {
         }
     }
 
-    private static let rules: [(RefusalCode, String)] = [
+    private static let editRules: [(RefusalCode, String)] = [
         (.editTooLarge, "the file is not larger than the bundle allows"),
-        (.editUnknownKey, "the bundle names the key"),
+        (.editUnknownKey, "the key is trusted for edits"),
         (.editBadSignature, "the signature is over these bytes"),
         (.containerTruncated, "the header is there"),
         (.containerHeaderTooLong, "the header is within its limit"),
@@ -57,5 +60,15 @@ public struct VerificationStep: Sendable, Equatable, Identifiable {
         (.valueBeyondBound, "all values are within their slot's bound"),
         (.probeMismatch, "the edited program does what the cloud computed"),
         (.probeNoEffect, "the edit has an effect"),
+    ]
+
+    private static let keyRules: [(RefusalCode, String)] = [
+        (.keysTooLarge, "the document is not larger than allowed"),
+        (.keysUnknownKey, "the key is trusted for bundles"),
+        (.keysBadSignature, "the signature is over these bytes"),
+        (.keysUnknownFormat, "the format is \(KeyDocument.format)"),
+        (.keysInvalid, "the document is complete and well-formed"),
+        (.keysReplayed, "newer than the document that the device has"),
+        (.keysFromFuture, "not from the future"),
     ]
 }

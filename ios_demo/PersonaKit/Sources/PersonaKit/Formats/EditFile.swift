@@ -5,7 +5,7 @@
 /// "Verification"):
 ///
 ///  1. the file is not larger than the bundle allows
-///  2. its signature is by a key that the bundle names, over all bytes of the file
+///  2. its signature is by a key that is trusted for edits, over all bytes of the file
 ///  3. it is a well-formed container
 ///  4. its format is known and its metadata are well formed
 ///  5. it was made for this bundle, for this device, and after the edit that the device has
@@ -42,10 +42,13 @@ public struct Edit: Sendable, Equatable {
 public struct SignedEdit: Sendable, Equatable {
     public let data: Data
     public let signature: Signature
+    /// Sequence of the cloud's newest key document, as it said with the edit; 0 where it did not.
+    public let newestKeys: Int64
 
-    public init(data: Data, signature: Signature) {
+    public init(data: Data, signature: Signature, newestKeys: Int64 = 0) {
         self.data = data
         self.signature = signature
+        self.newestKeys = newestKeys
     }
 }
 
@@ -180,8 +183,9 @@ public enum EditFile {
         guard keys.knows(signed.signature.keyID) else {
             throw FormatError(
                 .editUnknownKey,
-                "signed with key '\(signed.signature.keyID)', which the bundle does not name; "
-                    + "export the bundle for this cloud, or ask the right cloud"
+                "signed with key '\(signed.signature.keyID)', which neither the bundle nor a key "
+                    + "document names for now; export the bundle for this cloud, or ask the right "
+                    + "cloud"
             )
         }
         guard keys.verifies(signed.signature, over: signed.data) else {

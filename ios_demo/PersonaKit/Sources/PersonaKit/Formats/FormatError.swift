@@ -58,6 +58,14 @@ public enum RefusalCode: String, Sendable, CaseIterable, Hashable {
     case observationWidth = "observation.width"
     case observationNotFinite = "observation.not_finite"
     case observationOtherBase = "observation.other_base"
+
+    case keysTooLarge = "keys.too_large"
+    case keysUnknownKey = "keys.unknown_key"
+    case keysBadSignature = "keys.bad_signature"
+    case keysUnknownFormat = "keys.unknown_format"
+    case keysInvalid = "keys.invalid"
+    case keysReplayed = "keys.replayed"
+    case keysFromFuture = "keys.from_future"
 }
 
 /// An error that a program tells apart by its code and a person by its message.

@@ -89,7 +89,7 @@ public struct PublicKeyError: LocalizedError, Equatable {
 }
 
 /// Public keys by id.
-public struct KeyRing: Sendable {
+public struct KeyRing: Sendable, Equatable {
     private let keys: [ExactName: P256PublicKey]
 
     /// `publicKeys`: SubjectPublicKeyInfo in DER with the point uncompressed, 91 bytes each.
@@ -100,6 +100,13 @@ public struct KeyRing: Sendable {
         }
         self.keys = keys
     }
+
+    init(_ keys: [ExactName: P256PublicKey]) {
+        self.keys = keys
+    }
+
+    /// Of all keys, in order.
+    var ids: [String] { keys.keys.sorted().map(\.text) }
 
     /// The first 16 hex digits of the sha256 of a public key's bytes.
     public static func id(of publicKey: Data) -> String {
@@ -130,7 +137,7 @@ func sha256(_ data: Data) -> String {
 }
 
 /// One public key.
-struct P256PublicKey: Sendable {
+struct P256PublicKey: Sendable, Equatable {
     /// What stands before the 64 bytes of x and y: the algorithm, the curve, and that the point is
     /// uncompressed. RFC 5480.
     private static let prefix: [UInt8] = [
@@ -138,7 +145,7 @@ struct P256PublicKey: Sendable {
         0x06, 0x08, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,
     ]
 
-    private let der: Data
+    let der: Data
 
     init(der: Data) throws(PublicKeyError) {
         guard der.count == 91, der.starts(with: Self.prefix), Self.isOnCurve(der) else {
