@@ -12,13 +12,15 @@ from typing import Any
 from generator import wire
 from generator.bundles import bundle_cases
 from generator.drafts import draft
+from generator.drift import SPECS as DRIFT_SPECS
+from generator.drift import drift_cases
 from generator.edits import edit_cases
 from generator.expectations import NO_PROTOTYPES
 from generator.keys import key_cases
 from generator.observations import SPECS, observation_cases
 from generator.probes import probe_cases
 
-FOLDERS = ("edits", "expected", "slots", "observations", "bundles", "probes", "keys")
+FOLDERS = ("edits", "expected", "slots", "observations", "bundles", "probes", "keys", "drift")
 
 
 def _json(value: Any) -> bytes:
@@ -39,9 +41,9 @@ def corpus() -> dict[str, bytes]:
     """Path -> bytes of every generated file."""
     edits, observations, bundles = edit_cases(), observation_cases(), bundle_cases()
     probes, probe_files = probe_cases()
-    key_documents = key_cases()
+    key_documents, drifts = key_cases(), drift_cases()
     files = {**edits.files, **observations.files, **bundles.files, **probe_files}
-    files |= key_documents.files
+    files |= key_documents.files | drifts.files
     for expectation in edits.expectations.values():
         files[f"slots/{expectation.family}.base.safetensors"] = expectation.base_file()
         files[f"slots/{expectation.family}.prototypes.safetensors"] = expectation.prototypes_file()
@@ -60,6 +62,8 @@ def corpus() -> dict[str, bytes]:
     files["bundles/cases.json"] = _json(bundles.cases)
     files["probes/cases.json"] = _json(probes)
     files["keys/cases.json"] = _json(key_documents.cases)
+    files["drift/cases.json"] = _json(drifts.cases)
+    files["drift/specs.json"] = _json(DRIFT_SPECS)
     files["example.txt"] = hex_dump(draft(NO_PROTOTYPES, "example").bytes()).encode()
     return files
 

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from persona.bundles import verify_signed
+from persona.device.gate import AskReason, Stay, decide
 from persona.formats import bundle_tensors, container, observation, schema
-from persona.formats.edit import parse_time
+from persona.formats.edit import EditInfo, parse_time
 from persona.formats.errors import Code, FormatError
 from persona.formats.keys import KeyDocument, verify_keys
 from persona.formats.manifest import (
@@ -35,7 +36,7 @@ from persona.formats.verify import Expectation, changes_nothing, check_probe, ve
 from persona.signing import PublicKeys, decode_stored, read_signature
 
 HERE = Path(__file__).parent
-GENERATED = ("edits", "expected", "slots", "observations", "bundles", "probes", "keys")
+GENERATED = ("edits", "expected", "slots", "observations", "bundles", "probes", "keys", "drift")
 
 
 def read_json(path: str) -> Any:
@@ -53,6 +54,7 @@ OBSERVATIONS = read_json("observations/cases.json")
 BUNDLES = read_json("bundles/cases.json")
 PROBES = read_json("probes/cases.json")
 KEYS = read_json("keys/cases.json")
+DRIFTS = read_json("drift/cases.json")
 
 
 def by_name(cases: list[dict[str, Any]]) -> Any:
@@ -214,12 +216,16 @@ def observed(spec: observation.ObservationSpec, case: dict[str, Any]) -> observa
     return observation.Envelope(case.get("bundle", ""), pooled)
 
 
-@by_name(OBSERVATIONS)
-def test_an_observation_gets_its_verdict_and_vector(case: dict[str, Any]) -> None:
-    document = read_json("observations/specs.json")[case["spec"]]
-    spec = schema.decode(
+def observation_spec(family: str, name: str) -> observation.ObservationSpec:
+    document = read_json(f"{family}/specs.json")[name]
+    return schema.decode(
         observation.PooledSpec if document["kind"] == "pooled" else observation.ItemsSpec, document
     )
+
+
+@by_name(OBSERVATIONS)
+def test_an_observation_gets_its_verdict_and_vector(case: dict[str, Any]) -> None:
+    spec = observation_spec("observations", case["spec"])
     verdict, found = verdict_of(observed, spec, case)
     assert verdict == case["verdict"], found
     if verdict == "ok":
@@ -230,6 +236,30 @@ def test_an_observation_gets_its_verdict_and_vector(case: dict[str, Any]) -> Non
             np.testing.assert_allclose(vector, expected, rtol=1e-6, atol=1e-7)
         else:
             assert vector.tobytes() == expected.tobytes()
+
+
+def window(spec: observation.ObservationSpec, path: str) -> observation.Observation:
+    return observation.parse_json(spec, (HERE / path).read_bytes()).observation
+
+
+def of_time(kept: dict[str, Any]) -> EditInfo:
+    """The gate looks at nothing of an edit but its time."""
+    issued_at, expires_at = parse_time(kept["issued_at"]), parse_time(kept["expires_at"])
+    return EditInfo("m", "b", "d", 1, None, issued_at, expires_at)
+
+
+@by_name(DRIFTS)
+def test_a_gate_decides_as_worked_out_by_hand(case: dict[str, Any]) -> None:
+    spec, kept = observation_spec("drift", case["spec"]), case["kept"]
+    told = None if case["told"] is None else window(spec, case["told"])
+    observed = window(spec, case["observed"])
+    running = of_time(kept) if kept is not None and kept["runs"] else None
+    found = decide(spec, told, observed, running, kept is not None, parse_time(case["now"]))
+    assert case["decision"] == ("stay" if isinstance(found, Stay) else found.reason.name.lower())
+    if "drift" in case:
+        assert found.drift == pytest.approx(case["drift"], rel=1e-9, abs=1e-12)
+    else:
+        assert found.drift is None
 
 
 @by_name(BUNDLES["manifests"])
@@ -345,13 +375,20 @@ def test_every_code_of_a_bundle_and_an_observation_has_a_case() -> None:
     assert wanted - elsewhere <= found
 
 
+def test_every_decision_of_a_gate_has_cases_and_drift_some_of_both_kinds() -> None:
+    found = Counter(case["decision"] for case in DRIFTS)
+    assert set(found) == {"stay", *(reason.name.lower() for reason in AskReason)}
+    assert min(found.values()) >= 2
+    assert {c["spec"] for c in DRIFTS if c["decision"] == "drifted"} == {"items", "pooled"}
+
+
 def test_there_are_hundreds_of_edits_with_different_names() -> None:
     assert len({case["name"] for case in EDITS}) == len(EDITS) >= 500
 
 
 def test_the_corpus_is_small_enough_for_a_repository() -> None:
     files = [path for folder in GENERATED for path in (HERE / folder).rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 1_500_000
+    assert sum(path.stat().st_size for path in files) < 1_600_000
 
 
 def test_generating_it_again_gives_the_same_bytes(tmp_path: Path) -> None:

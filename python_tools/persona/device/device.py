@@ -1,5 +1,7 @@
 """A device: it checks its bundle, observes, asks, verifies, swaps, and falls back when offline.
 
+It may be left to itself: then it asks only where its gate finds that it is worth it.
+
 Fallback: last edit, then the prototype that the device chooses itself, then the base.
 """
 
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from persona.bundles import Bundle
 from persona.device.client import CloudClient, CloudError, Enrolment, OfflineError, SignedEdit
+from persona.device.gate import Ask, LastTold, Stay, decide
 from persona.device.learned_keys import LearnedKeys
 from persona.device.live import LiveModel, OnBase, OnEdit, State
 from persona.device.store import DeviceStore
@@ -72,6 +75,7 @@ class Device:
         self.live = LiveModel(bundle)
         self.store = DeviceStore(folder, bundle.digest)
         self.keys = LearnedKeys(folder, bundle, pinned)
+        self._told = LastTold(folder, bundle.digest)
         self._reported = ""
         self._lock = threading.RLock()
         self._restore()
@@ -136,6 +140,7 @@ class Device:
                 raise
         if not self._renewed(cloud):
             self.store.forget_token()
+            self._told.forget()
             self.enrol(cloud)
         return cloud.request_edit(self.store.state.token, envelope)
 
@@ -154,14 +159,43 @@ class Device:
         try:
             observation = self.observe(window)
         except FormatError as error:
-            return Personalisation(self.live.state, str(error), None, None, None)
+            return self._nothing_new(error)
+        return self._personalise(cloud, observation)
+
+    def personalise_if_drifted(
+        self, cloud: CloudClient, window: Sequence[NDArray[Any]]
+    ) -> Personalisation | Stay:
+        """The same, but only where the gate finds that it is worth it, else `Stay`."""
+        try:
+            observation = self.observe(window)
+        except FormatError as error:
+            return self._nothing_new(error)
+        decision = self.gate(observation)
+        return decision if isinstance(decision, Stay) else self._personalise(cloud, observation)
+
+    def gate(self, observation: Observation) -> Ask | Stay:
+        """Whether it is worth asking the cloud about this observation."""
+        with self._lock:
+            self._retire_expired()
+            spec, state = self.bundle.manifest.observation, self.live.state
+            running = state.edit.info if isinstance(state, OnEdit) else None
+            kept = self.store.state.edit is not None
+            told = self._told.read(spec)
+            return decide(spec, told, observation, running, kept, datetime.now(UTC))
+
+    def _nothing_new(self, why: Exception, wanted: str | None = None) -> Personalisation:
+        return Personalisation(self.live.state, str(why), None, None, None, wanted)
+
+    def _personalise(self, cloud: CloudClient, observation: Observation) -> Personalisation:
+        envelope = Envelope(self.bundle.digest, observation)
         wanted = None
         try:
             self.enrol(cloud)
             sent = time.perf_counter()
-            answer = self._ask(cloud, Envelope(self.bundle.digest, observation))
+            answer = self._ask(cloud, envelope)
             received = time.perf_counter()
             wanted = answer.wanted
+            self._told.keep(envelope)
             if answer.keys > self.keys.sequence:
                 self.learn_keys(cloud)
             active_ms = self._try(cloud, answer)
@@ -169,7 +203,7 @@ class Device:
             if isinstance(error, CloudError):
                 wanted = error.bundle
             self.fall_back(observation)
-            return Personalisation(self.live.state, str(error), None, None, None, wanted)
+            return self._nothing_new(error, wanted)
         return Personalisation(
             self.live.state, None, len(answer.data), active_ms, (received - sent) * 1e3, wanted
         )

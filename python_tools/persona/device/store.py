@@ -58,7 +58,8 @@ class DeviceStore:
     def _sweep(self) -> None:
         """Remove edits that are not active, and unfinished files as being killed leaves them."""
         kept = () if self.state.edit is None else self._files(self.state.edit)
-        for pattern in ("edit-*.safetensors*", ".edit-*.safetensors*", f".{_STATE}.*"):
+        unfinished = ".edit-*.safetensors*", f".{_STATE}.*", ".told.safetensors.*", ".keys.json.*"
+        for pattern in ("edit-*.safetensors*", *unfinished):
             for path in self.folder.glob(pattern):
                 if path.is_file() and path not in kept:
                     path.unlink()
