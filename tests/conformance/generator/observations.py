@@ -183,6 +183,7 @@ def _bad_json(cases: Observations) -> None:
     ):  # fmt: skip
         cases.add(f"bad-json-{name}", about, "pooled", "json", text, invalid)
     row = [0.5, 0.25, 0.125]
+    ragged = [row, row[:2]]
     for name, spec, document, verdict in (
         ("format", "pooled", _pooled_json(format="persona.observation/2"), invalid),
         ("no-format", "pooled", _pooled_json(format=None), invalid),
@@ -218,10 +219,14 @@ def _bad_json(cases: Observations) -> None:
         ("mass-shorter", "pooled", _pooled_json(class_mass=[1.0]), width),
         ("one-class-mean", "pooled", _pooled_json(class_mean=[row]), width),
         ("no-class-mean", "pooled", _pooled_json(class_mean=[]), width),
-        ("ragged-class-mean", "pooled", _pooled_json(class_mean=[row, row[:2]]), width),
+        ("ragged-class-mean", "pooled", _pooled_json(class_mean=ragged), width),
         ("transposed-class-mean", "pooled", _pooled_json(class_mean=[[1.0, 2.0]] * 3), width),
         ("beyond-binary32", "pooled", _pooled_json(deviation=[1e39, 0, 0]), not_finite),
         # Two faults: the earlier rule gives the code.
+        ("order-types-before-rows", "pooled", _pooled_json(class_mean=[row, ["1"]]), invalid),
+        ("order-rows-before-format", "pooled", _pooled_json(class_mean=ragged, format="x"), width),
+        ("order-rows-before-kind", "items", _pooled_json(class_mean=ragged), width),
+        ("order-rows-before-count", "pooled", _pooled_json(class_mean=ragged, count=1), width),
         ("order-count-before-width", "pooled", _pooled_json(count=1, mean=[]), empty),
         ("order-format-before-count", "pooled", _pooled_json(count=1, format="x"), invalid),
         ("order-items-count-before-range", "items", _items_json(items=[0] * 5), long),
