@@ -20,7 +20,7 @@ from persona.formats.errors import Code, FormatError
 from persona.formats.keys import KeyDocument, TrustedEditKey, encode_keys
 from persona.formats.verify import verify_edit
 from persona.runs import load_run
-from persona.signing import read_signature
+from persona.signing import read_public_key, read_signature
 from persona_cloud import create_app
 from persona_cloud.serving import running
 
@@ -198,6 +198,28 @@ def test_an_app_with_other_pins_forgets_what_was_learned(cloud, own, device, cli
     assert device().sequence == 1
     other = LearnedKeys(tmp_path / "device", own[1], [own[0].edit_key().public])
     assert other.sequence == 0
+
+
+def test_the_device_of_the_command_line_learns_from_the_publisher_that_it_pins(
+    digits_run, digits_bundle, config, url, tmp_path
+):
+    run, bundle = tmp_path / "run", tmp_path / "bundle"
+    shutil.copytree(digits_run.path, run)
+    shutil.copytree(digits_bundle.path, bundle)
+    stored = json.loads((bundle / "manifest.sig").read_text())
+    del stored["public_key"]
+    (bundle / "manifest.sig").write_text(json.dumps(stored))
+    publisher = run / "keys" / "bundles.pem.pub"
+    adding = ["operator", "signing-key", "add", str(run), "--role", "edit", "--database", url]
+    assert CliRunner().invoke(main, adding).exit_code == 0
+
+    app = create_app(replace(config, run=run, bundle=digits_bundle.path, database_url=url))
+    with running(app) as address:
+        command = ["device", str(bundle), "--cloud", address, "--trust", str(publisher)]
+        result = CliRunner().invoke(main, [*command, "--folder", str(tmp_path / "phone")])
+    assert result.exit_code == 0, result.output
+    pinned = [read_public_key(publisher)]
+    assert LearnedKeys(tmp_path / "phone", digits_bundle, pinned).sequence == 1
 
 
 def test_a_damaged_file_of_learned_keys_counts_as_none(device, cloud, own, cli, tmp_path):

@@ -44,11 +44,13 @@ def device(
     from persona.cli.simulated import query_score, unseen_users
     from persona.device.client import CloudClient
     from persona.device.device import Device, Personalisation
+    from persona.signing import read_public_key
 
     opened = open_trusted(bundle, trust)
+    pinned = None if trust is None else [read_public_key(trust)]
     (user,) = unseen_users(opened, data, 1, seed)
     with tempfile.TemporaryDirectory() as temporary:
-        phone = Device(opened, folder or Path(temporary))
+        phone = Device(opened, folder or Path(temporary), pinned)
         before = query_score(phone, user)
         if cloud is None:
             phone.fall_back(phone.observe(user.window))
