@@ -80,7 +80,7 @@ private class DevicePath(folder: File, given: Container, private val cloud: Stri
         outputs.withIndex().associate { (i, output) -> "$what.$i" to output }
 
     private fun <T> device(name: String, action: (Device) -> T): T =
-        ExecuTorchEngine(bundle.folder, program, home).use { action(Device(bundle, program, it, File(home, name))) }
+        ExecuTorchEngine(bundle.folder, program, home).use { action(Device(bundle, program, it, File(home, name), publisher)) }
 
     private fun answers(device: Device) = queries.map { device.predict(it) }
 

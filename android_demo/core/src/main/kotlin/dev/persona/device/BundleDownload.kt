@@ -11,20 +11,27 @@ import dev.persona.formats.verifyManifest
 import java.io.File
 import java.io.FileOutputStream
 import java.io.IOException
+import java.time.Instant
 
 /**
  * Fetches a model's bundle into a folder of its own below [folder], named by its digest. What was
  * fetched before an interruption is kept and gone on with; nothing is used before all of it is
  * verified.
  *
- * @param trusted as in [Bundle.open]
+ * A bundle by a key that is not trusted sends for the cloud's key documents, which may name it: so a
+ * phone that first meets its cloud after the publisher's key changed comes to trust the new one.
+ *
+ * @param keys what this phone trusts and learns. Null takes the key that the bundle brings, as
+ *   [Bundle.open] does
  */
 class BundleDownload(
     private val cloud: CloudClient,
     private val folder: File,
-    private val trusted: PublicKeys?,
+    private val keys: LearnedKeys?,
+    private val clock: () -> Instant = Instant::now,
 ) {
-    private val files = DurableFiles()
+    private val trusted: PublicKeys?
+        get() = keys?.bundleKeys
 
     /**
      * The cloud's bundle of [model], fetched unless it is here already.
@@ -41,7 +48,7 @@ class BundleDownload(
     ): Bundle {
         val text = cloud.bundleFile(model, MANIFEST_FILE)
         val signature = cloud.bundleFile(model, MANIFEST_SIGNATURE_FILE)
-        val (manifest, keyId) = verifyManifest(text, signature, trusted)
+        val (manifest, keyId) = verified(text, signature)
         if (publisher != null && keyId != publisher) {
             throw PersonaError(
                 Code.BUNDLE_UNKNOWN_KEY,
@@ -50,17 +57,37 @@ class BundleDownload(
             )
         }
         val ready = File(folder, Manifest.digest(text))
-        if (!ready.isDirectory) {
+        if (ready.isDirectory) {
+            renewSignature(ready, signature)
+        } else {
             val partial = File(folder, "${ready.name}.partial")
             fetchFiles(model, manifest, partial, progress)
-            files.write(File(partial, MANIFEST_FILE), text)
-            files.write(File(partial, MANIFEST_SIGNATURE_FILE), signature)
+            write(File(partial, MANIFEST_FILE), text)
+            write(File(partial, MANIFEST_SIGNATURE_FILE), signature)
             Bundle.open(partial, trusted)
-            if (!partial.renameTo(ready)) {
-                throw StorageException("cannot make $ready", IOException("rename failed"))
-            }
+            rename(partial, ready)
         }
         return Bundle.open(ready, trusted)
+    }
+
+    private fun verified(text: ByteArray, signature: ByteArray): Pair<Manifest, String> =
+        try {
+            verifyManifest(text, signature, trusted)
+        } catch (e: PersonaError) {
+            if (keys == null || e.code != Code.BUNDLE_UNKNOWN_KEY) throw e
+            learn(keys)
+            verifyManifest(text, signature, trusted)
+        }
+
+    /** As far as documents can be had and hold; then the bundle's own verdict says what is wrong. */
+    private fun learn(keys: LearnedKeys) {
+        try {
+            keys.catchUp(cloud, clock())
+        } catch (_: PersonaError) {
+            return
+        } catch (_: CloudError) {
+            return
+        }
     }
 
     private fun fetchFiles(
@@ -112,6 +139,25 @@ class BundleDownload(
             )
         }
     }
+
+    /** The publisher may have signed the same bundle anew, with a newer key. */
+    private fun renewSignature(ready: File, signature: ByteArray) {
+        val stored = File(ready, MANIFEST_SIGNATURE_FILE)
+        if (stored.readBytes().contentEquals(signature)) return
+        // Not beside it: a bundle's folder holds nothing that its manifest does not name.
+        val written = File(folder, "${ready.name}.sig")
+        write(written, signature)
+        rename(written, stored)
+    }
+
+    private fun rename(from: File, to: File) {
+        if (!from.renameTo(to)) {
+            throw StorageException("cannot make $to", IOException("rename failed"))
+        }
+    }
+
+    private fun write(file: File, data: ByteArray) =
+        write(file, append = false) { out -> out(data, data.size) }
 
     /** Faults of the disk become [StorageException]s; those of [body] itself stay what they are. */
     private fun write(file: File, append: Boolean, body: ((ByteArray, Int) -> Unit) -> Unit) {

@@ -122,10 +122,11 @@ internal constructor(
         }
     }
 
+    /** Of what the cloud signed. A page without one is of somebody else on the way. */
     private fun signature(answer: HttpAnswer) =
         DetachedSignature.ofHeaders(
-            answer.header("Persona-Key-Id") ?: "",
-            answer.header("Persona-Signature") ?: "",
+            answer.header("Persona-Key-Id") ?: throw notACloud(),
+            answer.header("Persona-Signature") ?: throw notACloud(),
         )
 
     /** Reports a measurement. */

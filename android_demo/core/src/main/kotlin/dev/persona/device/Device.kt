@@ -76,7 +76,7 @@ internal constructor(
         program: Program,
         engine: Engine,
         folder: File,
-        pinned: PublicKeys? = null,
+        pinned: PublicKeys?,
     ) : this(bundle, program, engine, folder, pinned, Instant::now, DurableFiles())
 
     private val store = DeviceStore(folder, bundle.digest, files)
@@ -165,8 +165,9 @@ internal constructor(
         synchronized(lock) {
             retireExpired()
             val spec = bundle.manifest.observation
-            val expired = store.state.edit != null && live.state !is OnEdit
-            Gate.decide(spec, store.lastTold(spec), observation, live.state, expired, clock())
+            val running = (live.state as? OnEdit)?.edit?.info
+            val kept = store.state.edit != null
+            Gate.decide(spec, store.lastTold(spec), observation, running, kept, clock())
         }
 
     /** Asks for an edit and activates it; on any failure falls back, and says why. */
@@ -288,7 +289,7 @@ internal constructor(
         } catch (e: CloudError) {
             if (e.code !in STALE_TOKEN) throw e
             if (!renewed(cloud)) {
-                synchronized(lock) { store.forgetToken() }
+                synchronized(lock) { store.forgotten() }
                 enrol(cloud)
             }
             action(token())

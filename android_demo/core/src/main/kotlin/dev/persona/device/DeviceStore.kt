@@ -71,8 +71,11 @@ internal class DeviceStore(
         save(if (device == state.device) known else known.copy(sequence = 0, edit = null))
     }
 
-    /** The cloud no longer takes our token. */
-    fun forgetToken() = save(state.copy(token = ""))
+    /** The cloud knows us no more: our token is void, and what it was told was another device's. */
+    fun forgotten() {
+        files.remove(observationFile)
+        save(state.copy(token = ""))
+    }
 
     /** An edit is tried once: from now on only newer ones are, whatever becomes of this one. */
     fun tried(sequence: Long) = save(state.copy(sequence = sequence))

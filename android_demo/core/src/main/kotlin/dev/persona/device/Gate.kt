@@ -1,5 +1,6 @@
 package dev.persona.device
 
+import dev.persona.formats.EditInfo
 import dev.persona.formats.ItemsObservation
 import dev.persona.formats.Observation
 import dev.persona.formats.ObservationSpec
@@ -21,13 +22,13 @@ sealed interface GateDecision {
 }
 
 enum class AskReason {
-    /** The cloud has not been told anything of this bundle. */
+    /** The cloud has answered no window of this bundle. */
     NEVER_ASKED,
 
-    /** The edit has expired, or a tenth of its time is left. */
+    /** The kept edit does not run, or less than a tenth of its time is left. */
     EXPIRING,
 
-    /** The window is another one now. */
+    /** The window is another one now: its drift is 1 or more. */
     DRIFTED,
 }
 
@@ -36,8 +37,8 @@ enum class AskReason {
  * told, or the edit's time runs out. Observations and nothing else are compared.
  */
 internal object Gate {
-    /** Share of an edit's time that is left when another is asked for. */
-    private const val TIME_LEFT = 0.1
+    /** Another edit is asked for when less than a tenth of the edit's time is left. */
+    private const val TENTH = 10L
 
     /** Share of item ids that is new, or of class mix that has moved, at which drift is 1. */
     private const val MIX_LIMIT = 0.25
@@ -50,44 +51,48 @@ internal object Gate {
 
     private const val SMALLEST_DEVIATION = 1e-6
 
-    /** @param expired whether an edit is kept that no longer runs */
+    /**
+     * @param told what the cloud was last told
+     * @param running of the edit that runs
+     * @param kept whether an edit is in the store, which may have stopped running
+     */
     fun decide(
         spec: ObservationSpec,
         told: Observation?,
-        observation: Observation,
-        state: LiveState,
-        expired: Boolean,
+        observed: Observation,
+        running: EditInfo?,
+        kept: Boolean,
         now: Instant,
     ): GateDecision {
         if (told == null) return GateDecision.Ask(AskReason.NEVER_ASKED, null)
-        if (expired || expiresSoon(state, now)) return GateDecision.Ask(AskReason.EXPIRING, null)
-        val drift = drift(spec, told, observation)
+        val expiring = if (running == null) kept else endsSoon(running, now)
+        if (expiring) return GateDecision.Ask(AskReason.EXPIRING, null)
+        val drift = drift(spec, told, observed)
         return if (drift < 1) GateDecision.Stay(drift)
         else GateDecision.Ask(AskReason.DRIFTED, drift)
     }
 
-    private fun expiresSoon(state: LiveState, now: Instant): Boolean {
-        val info = (state as? OnEdit)?.edit?.info ?: return false
-        val whole = Duration.between(info.issuedAt, info.expiresAt).seconds
-        return Duration.between(now, info.expiresAt).seconds < TIME_LEFT * whole
+    private fun endsSoon(info: EditInfo, now: Instant): Boolean {
+        val left = Duration.between(now, info.expiresAt)
+        return left.multipliedBy(TENTH) < Duration.between(info.issuedAt, info.expiresAt)
     }
 
     /**
      * How far two windows are apart; 1 is the limit.
      *
-     *     items    ½ Σ_v |p_v − q_v| ÷ 0.25
-     *     pooled   max( √(mean_f Δ_f² ÷ s_f² − 2ν) ÷ 0.5,  (½ Σ_c |p_c − q_c| − 2μ) ÷ 0.25 )
+     *     items    TV(p, q) ÷ 0.25
+     *     pooled   max( √max(0, mean_f (Δ_f ÷ s_f)² − 2ν) ÷ 0.5,  (TV(p, q) − 2μ) ÷ 0.25 )
      *
-     * where s² is the mean variance of the two. ν = 1/n + 1/m and μ = ½ Σ_c √(2ν p_c (1 − p_c) ÷ π)
-     * are what sampling alone is expected to make of the two sums; twice that much is no drift, so
-     * that short windows ask no more often than long ones.
+     * where TV = ½ Σ |p − q| and s² is the mean variance of the two. ν = 1/n + 1/m and
+     * μ = ½ Σ_c √(2ν p_c (1 − p_c) ÷ π) are what sampling alone is expected to make of the two sums;
+     * twice that much is no drift, so that short windows ask no more often than long ones.
      */
-    fun drift(spec: ObservationSpec, told: Observation, now: Observation): Double =
-        if (told is PooledObservation && now is PooledObservation) {
-            max(shift(told, now) / SHIFT_LIMIT, mix(told, now) / MIX_LIMIT)
+    fun drift(spec: ObservationSpec, told: Observation, observed: Observation): Double =
+        if (told is PooledObservation && observed is PooledObservation) {
+            max(shift(told, observed) / SHIFT_LIMIT, mix(told, observed) / MIX_LIMIT)
         } else {
-            check(told is ItemsObservation && now is ItemsObservation) { "one kind a bundle" }
-            totalVariation(told.vector(spec), now.vector(spec)) / MIX_LIMIT
+            check(told is ItemsObservation && observed is ItemsObservation) { "one kind a bundle" }
+            totalVariation(told.vector(spec), observed.vector(spec)) / MIX_LIMIT
         }
 
     private fun shift(one: PooledObservation, other: PooledObservation): Double {
@@ -105,7 +110,9 @@ internal object Gate {
 
     private fun mix(one: PooledObservation, other: PooledObservation): Double {
         val (p, q) = one.classPrior.values to other.classPrior.values
-        val noise = p.sumOf { sqrt(2 * sampling(one, other) * it * (1 - it) / PI) } / 2
+        // As doubles first: 1 - p of a float is rounded to a float.
+        val shares = p.map(Float::toDouble)
+        val noise = shares.sumOf { sqrt(2 * sampling(one, other) * it * (1 - it) / PI) } / 2
         return totalVariation(p, q) - MARGIN * noise
     }
 

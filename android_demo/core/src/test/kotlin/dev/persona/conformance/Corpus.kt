@@ -36,6 +36,8 @@ object Corpus {
     val bundles = json("bundles/cases.json") as JsonObject
     val probes = json("probes/cases.json").list()
     val keyDocuments = json("keys/cases.json").list()
+    val drifts = json("drift/cases.json").list()
+    val driftSpecs = json("drift/specs.json") as JsonObject
 
     fun file(path: String) = File(folder, path)
 

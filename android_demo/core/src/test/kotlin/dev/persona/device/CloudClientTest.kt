@@ -9,6 +9,7 @@ import dev.persona.formats.Latency
 import dev.persona.formats.Measurement
 import dev.persona.formats.PersonaError
 import dev.persona.formats.Precision
+import dev.persona.formats.PublicKeys
 import dev.persona.formats.parseJson
 import dev.persona.formats.write
 import java.io.File
@@ -58,6 +59,9 @@ class CloudClientTest {
             { now },
             DurableFiles(),
         )
+
+    private fun download(pinned: PublicKeys = made.trusted) =
+        BundleDownload(client, File(folder, "bundles"), LearnedKeys(File(folder, "device"), pinned)) { now }
 
     private fun window(x: Float = 1f): Window {
         val values = FloatArray(12) { if (it % 3 == 0) x + it / 100f else it / 10f }
@@ -249,6 +253,40 @@ class CloudClientTest {
     }
 
     @Test
+    fun `what it told as a device that the cloud knows no more does not count`() {
+        val device = device()
+        fun gate() = device.gate(device.observe(window()))
+        device.personalise(client, window())
+        assertIs<GateDecision.Stay>(gate())
+        // Token, renewal and enrolling anew are refused in turn.
+        cloud.faults += List(2) { Fault.Problem(401, "token.unknown") }
+        cloud.faults += Fault.Problem(403, "enrolment.closed")
+        assertIs<Outcome.Refused>(device.personalise(client, window()).outcome)
+        assertEquals(GateDecision.Ask(AskReason.NEVER_ASKED, null), gate())
+    }
+
+    @Test
+    fun `where the token is only renewed, what it told still counts`() {
+        val device = device()
+        device.personalise(client, window())
+        cloud.faults += listOf(Fault.Problem(401, "token.expired"), null)
+        cloud.faults += List(3) { Fault.Problem(503, "server.busy") }
+        assertIs<Outcome.Offline>(device.personalise(client, window(-9f)).outcome)
+        assertIs<GateDecision.Stay>(device.gate(device.observe(window())))
+    }
+
+    @Test
+    fun `a page of a network that wants a sign-in is no edit, and the cloud was told nothing`() {
+        val device = device()
+        device.personalise(client, window())
+        cloud.faults += Fault.SignIn
+        val came = device.personalise(client, window(-9f))
+        assertEquals("http.error", assertIs<Outcome.Refused>(came.outcome).code)
+        val decision = assertIs<GateDecision.Ask>(device.gate(device.observe(window(-9f))))
+        assertEquals(AskReason.DRIFTED, decision.reason)
+    }
+
+    @Test
     fun `a measurement goes to the cloud as it is`() {
         val latency = Latency(50, 10, 1.5, 2.0, 3.25, 1.75)
         val host = Host("Android 14", "arm64-v8a", 8, 1, "none")
@@ -293,23 +331,22 @@ class CloudClientTest {
     fun `a bundle is fetched, verified and opened`() {
         val heard = ArrayList<Pair<Long, Long>>()
         val got =
-            BundleDownload(client, File(folder, "bundles"), made.trusted).fetch("by-hand") { here, all ->
+            download().fetch("by-hand") { here, all ->
                 heard += here to all
             }
         assertEquals(bundle.digest, got.digest)
         assertEquals(heard.last().first, heard.last().second)
         assertEquals(heard.map { it.first }.sorted(), heard.map { it.first })
         cloud.requests.clear()
-        BundleDownload(client, File(folder, "bundles"), made.trusted).fetch("by-hand") { _, _ -> }
+        download().fetch("by-hand") { _, _ -> }
         assertTrue(paths().all { "manifest." in it }, "files that are here are not fetched again")
     }
 
     @Test
     fun `a download that is cut off goes on where it ended`() {
-        val place = File(folder, "bundles")
         // Manifest and signature come whole; the first file's answer ends in its middle.
         cloud.faults += listOf(null, null, Fault.CutOff)
-        val got = BundleDownload(client, place, made.trusted).fetch("by-hand") { _, _ -> }
+        val got = download().fetch("by-hand") { _, _ -> }
         val ranges = cloud.requests.mapNotNull { it.headers["Range"] }
         val file = File(made.folder, "base.safetensors")
         assertEquals(listOf("bytes=${file.length() / 2}-"), ranges)
@@ -321,15 +358,15 @@ class CloudClientTest {
         val stranger = TestBundle(File(folder, "stranger"))
         val error =
             assertFailsWith<PersonaError> {
-                BundleDownload(client, File(folder, "bundles"), stranger.trusted).fetch("by-hand") { _, _ -> }
+                download(stranger.trusted).fetch("by-hand") { _, _ -> }
             }
         assertEquals("bundle.unknown_key", error.code.text)
-        assertEquals(2, cloud.requests.size)
+        assertEquals(listOf("manifest.json", "manifest.sig", "keys"), paths().map { it.substringAfterLast('/') })
     }
 
     @Test
     fun `a bundle by another key than the one that was named is refused, though it is trusted`() {
-        val download = BundleDownload(client, File(folder, "bundles"), made.trusted)
+        val download = download()
         val error =
             assertFailsWith<PersonaError> { download.fetch("by-hand", "0123456789abcdef") { _, _ -> } }
         assertEquals("bundle.unknown_key", error.code.text)
@@ -341,8 +378,7 @@ class CloudClientTest {
     fun `a file that is not what the manifest says is refused`() {
         val file = File(made.folder, "programs/trunk.bin")
         file.writeBytes(file.readBytes().reversedArray())
-        val download = BundleDownload(client, File(folder, "bundles"), made.trusted)
-        val error = assertFailsWith<PersonaError> { download.fetch("by-hand") { _, _ -> } }
+        val error = assertFailsWith<PersonaError> { download().fetch("by-hand") { _, _ -> } }
         assertEquals("bundle.file_changed", error.code.text)
     }
 

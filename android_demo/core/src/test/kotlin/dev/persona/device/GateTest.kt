@@ -1,5 +1,6 @@
 package dev.persona.device
 
+import dev.persona.formats.EditInfo
 import dev.persona.formats.FloatTensor
 import dev.persona.formats.ItemsObservation
 import dev.persona.formats.ItemsSpec
@@ -8,6 +9,8 @@ import dev.persona.formats.PooledSpec
 import dev.persona.formats.pool
 import java.time.Instant
 import java.util.Random
+import kotlin.math.PI
+import kotlin.math.sqrt
 import kotlin.test.Test
 import kotlin.test.assertEquals
 import kotlin.test.assertIs
@@ -51,10 +54,33 @@ class GateTest {
         val told = ItemsObservation(LongArray(80) { it + 1L })
         fun decide(new: Int): GateDecision {
             val now = ItemsObservation(LongArray(80) { if (it < new) 100L else it + 1L })
-            return Gate.decide(items, told, now, OnBase, expired = false, Instant.EPOCH)
+            return Gate.decide(items, told, now, running = null, kept = false, Instant.EPOCH)
         }
         assertIs<GateDecision.Stay>(decide(19))
         assertEquals(AskReason.DRIFTED, assertIs<GateDecision.Ask>(decide(21)).reason)
+    }
+
+    @Test
+    fun `a nanosecond less than a tenth of an edit's time is less than a tenth`() {
+        val told = ItemsObservation(longArrayOf(1))
+        val info = EditInfo("m", "b", "d", 1, null, Instant.EPOCH, Instant.ofEpochSecond(100))
+        fun decide(now: Instant) = Gate.decide(items, told, told, info, kept = true, now)
+        assertIs<GateDecision.Stay>(decide(Instant.ofEpochSecond(90)))
+        val late = assertIs<GateDecision.Ask>(decide(Instant.ofEpochSecond(90, 1)))
+        assertEquals(AskReason.EXPIRING, late.reason)
+    }
+
+    @Test
+    fun `shares of classes are compared in double precision`() {
+        fun of(vararg mix: Float): PooledObservation {
+            val none = FloatTensor(listOf(16), FloatArray(16))
+            val prior = FloatTensor(listOf(4), mix)
+            return PooledObservation(100, none, none, prior, prior, none)
+        }
+        val drift = Gate.drift(pooled, of(0.1f, 0.7f, 0.1f, 0.1f), of(0.7f, 0.1f, 0.1f, 0.1f))
+        val (few, many) = 0.1f.toDouble() to 0.7f.toDouble()
+        val noise = 3 * sqrt(0.04 * few * (1 - few) / PI) + sqrt(0.04 * many * (1 - many) / PI)
+        assertEquals((many - few - noise) / 0.25, drift, 1e-12)
     }
 
     @Test

@@ -58,6 +58,12 @@ class LearnedKeysTest {
 
     private fun learned(pinned: PublicKeys = made.trusted) = LearnedKeys(place, pinned)
 
+    private val bundles
+        get() = File(folder, "bundles")
+
+    private fun fetch() =
+        BundleDownload(client, bundles, learned()) { now }.fetch("by-hand") { _, _ -> }
+
     private fun Device.ask(): Outcome {
         val values = FloatArray(12) { if (it % 3 == 0) 1f + it / 100f else it / 10f }
         return personalise(client, Window.Samples(listOf(FloatTensor(listOf(4, 3), values)))).outcome
@@ -191,15 +197,55 @@ class LearnedKeysTest {
     fun `bundles are trusted by the keys that were learned, and no more by those before`() {
         publish(mapOf(made.cloud to null), listOf(nextPublisher))
         device().ask()
-        val fetched = File(folder, "bundles")
-        val error =
-            assertFailsWith<PersonaError> {
-                BundleDownload(client, fetched, learned().bundleKeys).fetch("by-hand") { _, _ -> }
-            }
+        val error = assertFailsWith<PersonaError> { fetch() }
         assertEquals("bundle.unknown_key", error.code.text)
         made.sign(nextPublisher)
-        val got = BundleDownload(client, fetched, learned().bundleKeys).fetch("by-hand") { _, _ -> }
-        assertEquals(nextPublisher.id, got.keyId)
+        assertEquals(nextPublisher.id, fetch().keyId)
+    }
+
+    @Test
+    fun `a phone that first meets its cloud after the publisher changed learns the new one`() {
+        publish(mapOf(made.cloud to null), listOf(made.publisher, nextPublisher))
+        publish(mapOf(newer to null), listOf(nextPublisher), signer = nextPublisher)
+        made.sign(nextPublisher)
+        assertEquals(nextPublisher.id, fetch().keyId)
+        assertEquals(listOf("/v1/keys", "/v1/keys/1", "/v1/keys/2", "/v1/keys/3"), keyRequests())
+        assertEquals(setOf(nextPublisher.id), learned().bundleKeys.ids)
+        cloud.requests.clear()
+        fetch()
+        assertTrue(keyRequests().isEmpty(), "what was learned outlives the process")
+    }
+
+    @Test
+    fun `a bundle by a key that no document leads to is refused before its files are fetched`() {
+        publish(mapOf(stranger to null), listOf(stranger), signer = stranger)
+        made.sign(stranger)
+        val error = assertFailsWith<PersonaError> { fetch() }
+        assertEquals("bundle.unknown_key", error.code.text)
+        assertEquals(0, learned().sequence)
+        assertTrue(cloud.requests.none { it.path.endsWith(".safetensors") })
+    }
+
+    @Test
+    fun `a phone that pins no key fetches what its cloud offers, and asks for no documents`() {
+        publish(mapOf(newer to null), listOf(nextPublisher))
+        made.sign(stranger, enclosed = true)
+        val got = BundleDownload(client, bundles, null) { now }.fetch("by-hand") { _, _ -> }
+        assertEquals(stranger.id, got.keyId)
+        assertTrue(keyRequests().isEmpty())
+    }
+
+    @Test
+    fun `a bundle that is here and was signed anew is taken with its new signature`() {
+        val first = fetch()
+        publish(mapOf(made.cloud to null), listOf(nextPublisher))
+        made.sign(nextPublisher)
+        cloud.requests.clear()
+        val again = fetch()
+        assertEquals(first.digest, again.digest)
+        assertEquals(nextPublisher.id, again.keyId)
+        assertTrue(cloud.requests.none { it.path.endsWith(".safetensors") }, "its files are here")
+        assertEquals(listOf(again.folder), bundles.listFiles()?.toList(), "nothing is left over")
     }
 
     @Test

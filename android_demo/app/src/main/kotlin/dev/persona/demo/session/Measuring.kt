@@ -2,6 +2,7 @@ package dev.persona.demo.session
 
 import dev.persona.device.Bundle
 import dev.persona.device.Device
+import dev.persona.device.Engine
 import dev.persona.device.EngineException
 import dev.persona.device.OnEdit
 import dev.persona.formats.Measurement
@@ -168,9 +169,14 @@ class Measuring(
      * Measures what the plan says. No other engine may be open.
      *
      * @param running the program that was running, for a [plan] that names none
-     * @param folder of the device, whose edit is what is timed
+     * @param device makes the app's device on an engine: its edit is what is timed
      */
-    fun run(bundle: Bundle, running: Program, plan: MeasurePlan, folder: File) {
+    fun run(
+        bundle: Bundle,
+        running: Program,
+        plan: MeasurePlan,
+        device: (Program, Engine) -> Device,
+    ) {
         stopped = false
         val chosen = plan.programs.map { bundle.manifest.programs[it] }.ifEmpty { listOf(running) }
         val runs = ArrayList<Measured>()
@@ -178,7 +184,7 @@ class Measuring(
         for (program in chosen) {
             try {
                 coolDown(plan, program)
-                if (!stopped) runs += measured(bundle, program, plan, folder)
+                if (!stopped) runs += measured(bundle, program, plan, device)
             } catch (error: EngineException) {
                 failed += PassedOver(program, "${error.message}")
             } catch (error: PersonaError) {
@@ -196,7 +202,12 @@ class Measuring(
         }
     }
 
-    private fun measured(bundle: Bundle, program: Program, plan: MeasurePlan, folder: File): Measured {
+    private fun measured(
+        bundle: Bundle,
+        program: Program,
+        plan: MeasurePlan,
+        deviceOn: (Program, Engine) -> Device,
+    ): Measured {
         state = MeasuringState.Busy(plan, program, Step.LOADING, 0, 1)
         load(bundle, program).engine.close()
         val (running, warmMs) = timed { phone.engine(bundle.folder, program) }
@@ -204,7 +215,7 @@ class Measuring(
             if (!running.hasBase) {
                 throw EngineException("${program.target} has no method to measure against; export it with one")
             }
-            val device = Device(bundle, program, running.engine, folder)
+            val device = deviceOn(program, running.engine)
             val before = phone.thermal()
             val calls = timedCalls(bundle, device, plan, program)
             val record = BenchmarkRecord(

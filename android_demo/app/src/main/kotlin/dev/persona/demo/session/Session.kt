@@ -173,7 +173,7 @@ class Session(
         try {
             val model = from.models().firstOrNull()?.model
                 ?: throw CloudError("http.error", "the cloud has no model")
-            val fetched = BundleDownload(from, bundles, trusted()).fetch(model, publisher) { here, all ->
+            val fetched = BundleDownload(from, bundles, keys(), clock).fetch(model, publisher) { here, all ->
                 show { it.copy(bundle = BundleState.Fetching(here, all)) }
             }
             reached()
@@ -200,15 +200,15 @@ class Session(
 
     private fun pinned(): PublicKeys? = phone.publishers().takeIf { it.isNotEmpty() }?.let { PublicKeys(it) }
 
-    /** The keys that the app pins, or what the device has learned in their place. */
-    private fun trusted(): PublicKeys? = pinned()?.let { LearnedKeys(deviceFolder, it).bundleKeys }
+    /** The keys that the app pins, or what the device has learned in their place; null without any. */
+    private fun keys(): LearnedKeys? = pinned()?.let { LearnedKeys(deviceFolder, it) }
 
     /** Verifies a bundle and runs the best of its programs that this phone can. */
     private fun run(folder: File) {
         close()
         show { it.copy(bundle = BundleState.Checking) }
         try {
-            val trusted = trusted()
+            val trusted = keys()?.bundleKeys
             val bundle = Bundle.open(folder, trusted)
             open = opened(bundle, trusted != null)
             if (folder.parentFile == bundles) save(settings.copy(bundle = folder.name))
@@ -349,6 +349,8 @@ class Session(
             outcome = null
         } catch (error: PersonaError) {
             outcome = Outcome.Refused(error.code.text, error.explanation)
+        } catch (error: EngineException) {
+            outcome = Outcome.Refused(null, "${error.message}")
         }
         current.samples.refresh()
         showRunning()
@@ -368,10 +370,12 @@ class Session(
         val current = open ?: return
         val (samples, before) = current.samples to outcome
         val log = earlier + current.device.history
-        val program = current.device.program
+        val (bundle, program) = current.bundle to current.device.program
         close()
-        measuring.run(current.bundle, program, plan, File(phone.files, "device"))
-        run(current.bundle.folder)
+        measuring.run(bundle, program, plan) { chosen, engine ->
+            Device(bundle, chosen, engine, deviceFolder, pinned())
+        }
+        run(bundle.folder)
         outcome = before
         earlier = log
         open?.let {
