@@ -116,6 +116,12 @@ class CloudClient:
             "and whether the network wants a sign-in",
         )
 
+    def _signature(self, response: httpx.Response) -> Signature:
+        said = response.headers
+        if "Persona-Key-Id" not in said or "Persona-Signature" not in said:
+            raise self._not_a_cloud()
+        return read_signature(said["Persona-Key-Id"], said["Persona-Signature"])
+
     def request_edit(self, token: str, envelope: Envelope) -> SignedEdit:
         """Send an observation, get an edit. Raises OfflineError or CloudError."""
         response = self._send(
@@ -133,7 +139,7 @@ class CloudClient:
         keys = said.get("Persona-Keys", "")
         return SignedEdit(
             response.content,
-            _signature(response),
+            self._signature(response),
             said.get("Persona-Bundle"),
             int(keys) if keys.isascii() and keys.isdigit() else 0,
         )
@@ -149,7 +155,7 @@ class CloudClient:
             if error.code == "keys.none":
                 return None
             raise
-        return SignedKeys(response.content, _signature(response))
+        return SignedKeys(response.content, self._signature(response))
 
     def file(self, version: str, name: str) -> bytes:
         """A file of a version's bundle, not yet verified. Raises OfflineError or CloudError."""
@@ -186,11 +192,6 @@ class CloudClient:
         raise OfflineError(
             f"{self._http.base_url} did not answer after {ATTEMPTS} attempts ({reason})"
         )
-
-
-def _signature(response: httpx.Response) -> Signature:
-    said = response.headers
-    return read_signature(said.get("Persona-Key-Id", ""), said.get("Persona-Signature", ""))
 
 
 def _retry_after(response: httpx.Response) -> float:

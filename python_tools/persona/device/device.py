@@ -139,8 +139,8 @@ class Device:
             if error.code not in STALE_TOKEN:
                 raise
         if not self._renewed(cloud):
-            self.store.forget_token()
             self._told.forget()
+            self.store.forget_token()
             self.enrol(cloud)
         return cloud.request_edit(self.store.state.token, envelope)
 

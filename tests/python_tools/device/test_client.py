@@ -169,10 +169,15 @@ def test_enrolling_gives_who_we_are():
     assert server.asked[0][0] == "/v1/devices"
 
 
-def test_an_edit_without_a_signature_comes_with_one_that_no_key_verifies():
-    with answering((200, {}, b"edit")) as server, server.client() as cloud:
-        answer = cloud.request_edit("token", ENVELOPE)
-    assert (answer.signature.key_id, answer.signature.der) == ("", b"")
+@pytest.mark.parametrize("said", [{}, {"Persona-Key-Id": "k"}, {"Persona-Signature": "MEUC"}])
+def test_what_comes_unsigned_in_place_of_an_edit_is_no_answer_of_a_cloud(said):
+    with (
+        answering((200, said, b"<html>")) as server,
+        server.client() as cloud,
+        pytest.raises(CloudError, match="did not answer as a Persona cloud") as caught,
+    ):
+        cloud.request_edit("token", ENVELOPE)
+    assert caught.value.code == "http.error"
 
 
 @pytest.mark.parametrize(
