@@ -25,8 +25,8 @@ struct PublisherView: View {
                         """
                         The bundle is whole and its signature is good, but this app does not know \
                         the key yet. Compare it with what “persona bundle verify” says on the \
-                        computer that made it. Edits and bundles of another key are refused from \
-                        then on.
+                        computer that made it. From then on, bundles of other keys are refused, \
+                        except where this one’s key documents name them.
                         """
                     )
                 }

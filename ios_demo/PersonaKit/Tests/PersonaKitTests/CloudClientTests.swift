@@ -88,6 +88,13 @@ struct CloudClientTests {
         } catch {
             #expect(error.code == "http.error")
         }
+        for signed in [["Persona-Key-Id": "k"], ["Persona-Signature": "c2ln"], [:]] {
+            let server = try LocalServer([.init(headers: signed, body: "<html>")])
+            guard case .failure(.refused("http.error", _)) = await ask(server) else {
+                Issue.record("taken for an edit")
+                return
+            }
+        }
     }
 
     @Test func whatIsSentIsTheObservationWithItsTypesAndToken() async throws {

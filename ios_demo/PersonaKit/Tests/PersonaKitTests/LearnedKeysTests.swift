@@ -3,78 +3,18 @@ import Testing
 
 @testable import PersonaKit
 
-/// A phone whose app pins one publisher and whose bundle names one edit key, and a cloud over HTTP
-/// that goes on to other keys.
+/// A cloud that goes on to other keys than the phone's.
 struct LearnedKeysTests {
-    private static let start = Timestamp.parse("2026-06-01T12:00:00Z")!
+    private static let start = PhoneAndCloud.start
     private static let end = Timestamp.parse("2026-06-03T12:00:00Z")!
-    private static let digest = sha256(Data("a bundle".utf8))
 
-    private let publisher = SigningKey()
+    private let given: PhoneAndCloud
     private let nextPublisher = SigningKey()
-    private let oldKey = SigningKey()
     private let newKey = SigningKey()
     private let stranger = SigningKey()
-    private let place: TemporaryFolder
-    private let observation = WindowObservation.items([1, 2, 3])
 
     init() throws {
-        place = try TemporaryFolder()
-    }
-
-    private func phone(at now: Date = Self.start) throws -> LiveModel {
-        let bundle = try LinearEngine.bundle(digest: Self.digest, editKeys: oldKey.ring)
-        return try LiveModel(
-            bundle: bundle, engine: LinearEngine(), folder: place.url, pinned: publisher.ring,
-            now: { now }
-        )
-    }
-
-    private func ask(_ phone: LiveModel, _ server: LocalServer) async throws -> Personalisation {
-        await phone.personalise(with: try CloudClient(url: server.url), observation: observation)
-    }
-
-    /// `ok`, or the code that says why there is no new edit.
-    private func outcome(_ phone: LiveModel, _ server: LocalServer) async throws -> String {
-        switch try await ask(phone, server).outcome {
-        case .newEdit: "ok"
-        case .kept(let error): error.code
-        }
-    }
-
-    // MARK: What the cloud answers
-
-    private let enrolment = LocalServer.Answer(
-        status: 201, body: #"{"device": "phone", "token": "t"}"#
-    )
-    private let noKeys = LocalServer.Answer(
-        status: 404, body: #"{"code": "keys.none", "detail": "none", "status": 404}"#
-    )
-
-    private func signed(_ data: Data, _ key: SigningKey, keys: Int = 0) -> LocalServer.Answer {
-        let signature = key.signature(over: data)
-        return LocalServer.Answer(
-            headers: [
-                "Persona-Key-Id": signature.keyID,
-                "Persona-Signature": Base64.encode(signature.der), "Persona-Keys": String(keys),
-            ],
-            bytes: data
-        )
-    }
-
-    /// Edits around prototype 0: (1 + 1 + 0)·1 + (1 + 0 + 1)·1 = 4.
-    private func edit(_ sequence: Int) -> Data {
-        SafetensorsContainer(
-            metadata: [
-                "format": EditFile.format, "model": "sensor-net", "bundle": Self.digest,
-                "device": "phone", "sequence": String(sequence), "prototype": "0",
-                "issued_at": "2026-06-01T12:00:00Z", "expires_at": "2026-06-08T12:00:00Z",
-            ],
-            tensors: [
-                ("head.weight", StoredTensor(FloatTensor(shape: [1, 2], values: [0, 1]))),
-                ("probe.expected", StoredTensor(FloatTensor(shape: [1, 1], values: [4]))),
-            ]
-        ).encoded()
+        given = try PhoneAndCloud()
     }
 
     private func document(
@@ -101,16 +41,16 @@ struct LearnedKeysTests {
     @Test func aPhoneLearnsANewKeyFromOneThatItTrustsAndTakesItsEdits() async throws {
         let keys = document(1, edits: [newKey], until: Self.end, bundles: [nextPublisher])
         let server = try LocalServer([
-            enrolment, signed(edit(1), newKey, keys: 1), signed(keys, publisher),
-            signed(edit(2), newKey, keys: 1), signed(edit(3), oldKey, keys: 1),
+            .enrolment, .edit(1, newKey, keys: 1), .signed(keys, given.publisher),
+            .edit(2, newKey, keys: 1), .edit(3, given.editKey, keys: 1),
         ])
-        let live = try phone()
-        #expect(await live.bundleKeys == publisher.ring)
-        #expect(try await outcome(live, server) == "ok")
+        let live = try given.phone()
+        #expect(await live.bundleKeys == given.publisher.ring)
+        #expect(try await given.outcome(live, server) == "ok")
         #expect(await live.bundleKeys == nextPublisher.ring)
         // What it has it does not ask for again, and what the document leaves out is revoked.
-        #expect(try await outcome(live, server) == "ok")
-        #expect(try await outcome(live, server) == "edit.unknown_key")
+        #expect(try await given.outcome(live, server) == "ok")
+        #expect(try await given.outcome(live, server) == "edit.unknown_key")
         let asked = server.requests.map { $0.split(separator: " ")[1] }
         #expect(asked.filter { $0.hasPrefix("/v1/keys") } == ["/v1/keys"])
         #expect(await live.status.sequence == 2)
@@ -119,21 +59,21 @@ struct LearnedKeysTests {
     @Test func whatWasLearnedOutlivesTheProcessAndAnEndedKeyVerifiesNothing() async throws {
         let keys = document(1, edits: [newKey], until: Self.end, bundles: [nextPublisher])
         let server = try LocalServer([
-            enrolment, signed(edit(1), newKey, keys: 1), signed(keys, publisher),
+            .enrolment, .edit(1, newKey, keys: 1), .signed(keys, given.publisher),
         ])
-        #expect(try await outcome(try phone(), server) == "ok")
+        #expect(try await given.outcome(try given.phone(), server) == "ok")
 
-        let restarted = try phone(at: Self.end.addingTimeInterval(-1))
+        let restarted = try given.phone(at: Self.end.addingTimeInterval(-1))
         guard case .edit = await restarted.state else {
             Issue.record("the edit is gone: \(await restarted.state)")
             return
         }
         #expect(await restarted.bundleKeys == nextPublisher.ring)
 
-        let late = try phone(at: Self.end)
+        let late = try given.phone(at: Self.end)
         #expect(await late.state == .base)
         #expect(await late.verificationLog.first?.error?.code == "edit.unknown_key")
-        let data = edit(2)
+        let data = PhoneAndCloud.edit(2)
         let offered = SignedEdit(data: data, signature: newKey.signature(over: data))
         await #expect { try await late.accept(offered) } throws: {
             ($0 as? FormatError)?.refusal == .editUnknownKey
@@ -142,74 +82,128 @@ struct LearnedKeysTests {
 
     @Test func aDocumentByAnUnknownKeyChangesNothing() async throws {
         let keys = document(1, edits: [stranger], bundles: [stranger])
+        let other = LocalServer.Answer.signed(Data("other".utf8), given.publisher)
         let server = try LocalServer([
-            enrolment, signed(edit(1), oldKey, keys: 1), signed(keys, stranger), noKeys,
+            .enrolment, .edit(1, given.editKey, keys: 1), .signed(keys, stranger), .noKeys,
             // An edit key names no other.
-            signed(edit(2), oldKey, keys: 1), signed(keys, oldKey), noKeys,
+            .edit(2, given.editKey, keys: 1), .signed(keys, given.editKey), .noKeys,
             // Nor does a signature over other bytes.
-            signed(edit(3), oldKey, keys: 1),
-            .init(headers: signed(Data("other".utf8), publisher).headers, bytes: keys),
+            .edit(3, given.editKey, keys: 1),
+            .init(headers: other.headers, bytes: keys),
         ])
-        let live = try phone()
+        let live = try given.phone()
         for _ in 1...3 {
-            #expect(try await outcome(live, server) == "ok")
-            #expect(await live.bundleKeys == publisher.ring)
+            #expect(try await given.outcome(live, server) == "ok")
+            #expect(await live.bundleKeys == given.publisher.ring)
         }
         let refusals = await live.verificationLog.compactMap { $0.error?.code }
         #expect(refusals == ["keys.bad_signature", "keys.unknown_key", "keys.unknown_key"])
-        #expect(LearnedKeys(folder: place.url, pinned: publisher.ring).sequence == 0)
+        #expect(LearnedKeys(folder: given.place.url, pinned: given.publisher.ring).sequence == 0)
     }
 
     @Test func documentsBetweenBringTheSignerOfTheNewest() async throws {
         let third = SigningKey()
-        let first = document(1, edits: [oldKey], bundles: [nextPublisher])
-        let second = document(2, edits: [oldKey], bundles: [third])
+        let first = document(1, edits: [given.editKey], bundles: [nextPublisher])
+        let second = document(2, edits: [given.editKey], bundles: [third])
         let newest = document(3, edits: [newKey], bundles: [third])
         let server = try LocalServer([
-            enrolment, signed(edit(1), newKey, keys: 3), signed(newest, third),
-            signed(first, publisher), signed(second, nextPublisher), signed(newest, third), noKeys,
+            .enrolment, .edit(1, newKey, keys: 3), .signed(newest, third),
+            .signed(first, given.publisher), .signed(second, nextPublisher),
+            .signed(newest, third), .noKeys,
         ])
-        let live = try phone()
-        #expect(try await outcome(live, server) == "ok")
+        let live = try given.phone()
+        #expect(try await given.outcome(live, server) == "ok")
         let asked = server.requests.dropFirst(2).map { $0.split(separator: " ")[1] }
         #expect(asked == ["/v1/keys", "/v1/keys/1", "/v1/keys/2", "/v1/keys/3", "/v1/keys/4"])
         #expect(await live.bundleKeys == third.ring)
     }
 
     @Test func aRunningEditWhoseKeyIsRevokedGivesWayToItsPrototype() async throws {
-        let keys = document(1, edits: [newKey], bundles: [publisher])
+        let keys = document(1, edits: [newKey], bundles: [given.publisher])
         let server = try LocalServer([
-            enrolment, signed(edit(1), oldKey), signed(edit(2), stranger, keys: 1),
-            signed(keys, publisher),
+            .enrolment, .edit(1, given.editKey), .edit(2, stranger, keys: 1),
+            .signed(keys, given.publisher),
         ])
-        let live = try phone()
-        #expect(try await outcome(live, server) == "ok")
-        #expect(try await outcome(live, server) == "edit.unknown_key")
+        let live = try given.phone()
+        #expect(try await given.outcome(live, server) == "ok")
+        #expect(try await given.outcome(live, server) == "edit.unknown_key")
         #expect(await live.state == .prototype(0))
-        #expect(await (try phone()).state == .base)
+        #expect(await (try given.phone()).state == .base)
     }
 
     @Test func anAppWithOtherKeysForgetsWhatWasLearned() throws {
         let keys = document(5, edits: [newKey], bundles: [nextPublisher])
-        let signed = SignedKeys(data: keys, signature: publisher.signature(over: keys))
-        let learned = LearnedKeys(folder: place.url, pinned: publisher.ring)
+        let signed = SignedKeys(data: keys, signature: given.publisher.signature(over: keys))
+        let learned = LearnedKeys(folder: given.place.url, pinned: given.publisher.ring)
         try learned.learn(signed, now: Self.start)
-        let again = LearnedKeys(folder: place.url, pinned: publisher.ring)
+        let again = LearnedKeys(folder: given.place.url, pinned: given.publisher.ring)
         #expect(again.sequence == 5 && again.editKeys(at: Self.start) == newKey.ring)
-        let other = LearnedKeys(folder: place.url, pinned: stranger.ring)
+        let other = LearnedKeys(folder: given.place.url, pinned: stranger.ring)
         #expect(other.sequence == 0 && other.bundleKeys == stranger.ring)
         #expect(other.editKeys(at: Self.start) == nil)
+    }
+
+    // MARK: Before there is a model
+
+    @Test func aPhoneWithoutAModelLearnsWhoSignsBundlesNow() async throws {
+        let newest = document(1, edits: [newKey], bundles: [given.publisher, nextPublisher])
+        let server = try LocalServer([.signed(newest, given.publisher), .noKeys])
+        let cloud = try CloudClient(url: server.url)
+        try FileManager.default.removeItem(at: given.place.url)
+        let learned = LearnedKeys(folder: given.place.url, pinned: given.publisher.ring)
+        #expect(!learned.bundleKeys.holds(nextPublisher.publicKey))
+        try await learned.catchUp(with: cloud, now: Self.start)
+        #expect(learned.bundleKeys.holds(nextPublisher.publicKey))
+        // A cloud without documents changes nothing; a model starts with what was learned.
+        try await learned.catchUp(with: cloud, now: Self.start)
+        #expect(await (try given.phone()).bundleKeys == learned.bundleKeys)
+    }
+
+    @Test func aDocumentThatIsNotNewerIsRefusedAndWhatWasLearnedStays() async throws {
+        let second = document(2, edits: [newKey], bundles: [given.publisher])
+        let first = document(1, edits: [newKey], bundles: [given.publisher, stranger])
+        let answers = [second, second, first].map { LocalServer.Answer.signed($0, given.publisher) }
+        let cloud = try CloudClient(url: LocalServer(answers).url)
+        let learned = LearnedKeys(folder: given.place.url, pinned: given.publisher.ring)
+        try await learned.catchUp(with: cloud, now: Self.start)
+        for _ in 1...2 {
+            await #expect { try await learned.catchUp(with: cloud, now: Self.start) } throws: {
+                ($0 as? FormatError)?.refusal == .keysReplayed
+            }
+        }
+        #expect(learned.sequence == 2 && learned.bundleKeys == given.publisher.ring)
+    }
+
+    @Test func aKeyThatIsKnownByItsIdIsFoundInTheNewestOrTheFirstDocument() async throws {
+        let first = document(1, edits: [], bundles: [given.publisher])
+        let newest = document(7, edits: [], bundles: [nextPublisher])
+        // Both by a stranger: nothing but its id speaks for the key.
+        let server = try LocalServer([
+            .signed(newest, stranger), .signed(newest, stranger), .signed(first, stranger),
+            .signed(newest, stranger), .noKeys, .noKeys,
+        ])
+        let cloud = try CloudClient(url: server.url)
+        #expect(try await cloud.bundleKey(nextPublisher.id) == nextPublisher.publicKey)
+        #expect(try await cloud.bundleKey(given.publisher.id) == given.publisher.publicKey)
+        #expect(try await cloud.bundleKey(stranger.id) == nil)
+        #expect(try await cloud.bundleKey(stranger.id) == nil)
+        let asked = server.requests.map { $0.split(separator: " ")[1] }
+        #expect(
+            asked == [
+                "/v1/keys", "/v1/keys", "/v1/keys/1", "/v1/keys", "/v1/keys/1", "/v1/keys",
+            ]
+        )
     }
 
     @Test func aBundleByAKeyThatIsNoLongerTrustedIsNotOpened() throws {
         let folder = Corpus.folder.appending(path: "bundles/complete")
         let pinned = try Corpus.keys("bundles")
         let opening = try ModelBundle.open(at: folder, trusting: pinned)
-        #expect(opening.enclosedKeys == pinned)
+        #expect(opening.signerKeys == pinned)
         let one = try Corpus.json("keys/cases.json").list.first {
             $0.text("name") == "good-signer-gone"
         }!
-        let learned = LearnedKeys(folder: place.url, pinned: pinned)
+        let learned = LearnedKeys(folder: given.place.url, pinned: pinned)
         try learned.learn(
             SignedKeys(
                 data: Corpus.data(one.text("file")),

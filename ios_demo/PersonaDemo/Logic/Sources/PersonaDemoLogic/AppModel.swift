@@ -1,7 +1,7 @@
 // The app as a whole: from nothing, by a cloud or the bundle in the app, to a model that runs.
 //
 // A bundle is used when its signature, every file and its golden outputs have been checked, and when
-// somebody has said that they know its publisher.
+// somebody has said that they know its publisher, or one whose key documents lead to it.
 
 import Foundation
 import Observation
@@ -15,6 +15,11 @@ public struct Candidate: Sendable {
     /// What to compare with the terminal or the publisher's page.
     public var publisher: String { bundle.keyID }
     public var source: String? { cloud?.text }
+
+    fileprivate func client() throws(CloudError) -> CloudClient? {
+        guard let cloud else { return nil }
+        return try CloudClient(url: cloud.url.absoluteString)
+    }
 }
 
 @MainActor @Observable
@@ -33,10 +38,12 @@ public final class AppModel {
 
     public private(set) var phase = Phase.starting
     public let platform: Platform
+    @ObservationIgnored private let now: @Sendable () -> Date
     @ObservationIgnored private var work: Task<Void, Never>?
 
-    public init(platform: Platform) {
+    public init(platform: Platform, now: @escaping @Sendable () -> Date = Date.init) {
         self.platform = platform
+        self.now = now
     }
 
     public var session: Session? {
@@ -63,7 +70,7 @@ public final class AppModel {
 
     /// Somebody knows the publisher.
     public func trust(_ candidate: Candidate) {
-        perform { try await self.adopt(candidate) }
+        perform { try await self.adopt(candidate, trusting: candidate.bundle.publicKey) }
     }
 
     public func cancel() {
@@ -139,35 +146,75 @@ public final class AppModel {
         phase = .downloading(address, fraction: fraction)
     }
 
-    /// Goes on where the publisher is the known one, asks where none is known.
+    /// Goes on where the publisher is the known one or one that it leads to, asks where none is
+    /// known.
     private func accept(_ candidate: Candidate, publisher: String?) async throws {
-        let known = publisher ?? Connection.load(from: platform.folder)?.publisher
-        guard let known else {
+        guard let known = publisher ?? Connection.load(from: platform.folder)?.publisher else {
             phase = .confirming(candidate)
             return
         }
-        guard known == candidate.publisher else {
-            throw FormatError(
-                .bundleUnknownKey,
-                """
-                the bundle is signed by \(candidate.publisher), and you trusted \(known); \
-                disconnect first if the publisher has a new key
-                """
-            )
+        guard let key = try await publicKey(known, for: candidate) else {
+            throw unknown(candidate, to: known, "no key document of the cloud names \(known)")
         }
-        try await adopt(candidate)
+        try await check(candidate, against: key)
+        try await adopt(candidate, trusting: key)
     }
 
-    private func adopt(_ candidate: Candidate) async throws {
+    /// Whether this publisher signed the bundle, or one that its key documents lead to: what the
+    /// device has learned, else what the cloud has to tell.
+    private func check(_ candidate: Candidate, against publisher: Data) async throws {
+        let keys = LearnedKeys(
+            folder: platform.deviceFolder(of: candidate.bundle.manifest.model),
+            pinned: try KeyRing(publicKeys: [publisher])
+        )
+        if keys.bundleKeys.holds(candidate.bundle.publicKey) { return }
+        let known = KeyRing.id(of: publisher)
+        var fault = "no key document of \(known) names \(candidate.publisher)"
+        if let client = try candidate.client() {
+            do {
+                try await keys.catchUp(with: client, now: now())
+            } catch let error as FormatError {
+                if error.refusal != .keysReplayed { fault = error.message }
+            }
+        }
+        guard keys.bundleKeys.holds(candidate.bundle.publicKey) else {
+            throw unknown(candidate, to: known, fault)
+        }
+    }
+
+    /// The key that somebody means by its id: the one that was trusted before, the bundle's, or one
+    /// that the cloud's key documents name.
+    private func publicKey(_ id: String, for candidate: Candidate) async throws -> Data? {
+        let stored = Connection.load(from: platform.folder)?.publisherKey
+        let keys = [stored, candidate.bundle.publicKey].compactMap(\.self)
+        if let key = keys.first(where: { KeyRing.id(of: $0) == id }) { return key }
+        return try await candidate.client()?.bundleKey(id)
+    }
+
+    private func unknown(
+        _ candidate: Candidate, to known: String, _ reason: String
+    ) -> FormatError {
+        FormatError(
+            .bundleUnknownKey,
+            """
+            the bundle is signed by \(candidate.publisher), and you trusted \(known): \(reason). \
+            Disconnect first if you know the publisher's new key
+            """
+        )
+    }
+
+    /// publisher: the public key that somebody trusted, of the bundle's signer or one before it.
+    private func adopt(_ candidate: Candidate, trusting publisher: Data) async throws {
         phase = .checking(model: candidate.bundle.manifest.model)
         let session = try await Session.open(
-            candidate.bundle, cloud: candidate.cloud, platform: platform
+            candidate.bundle, cloud: candidate.cloud,
+            pinned: try KeyRing(publicKeys: [publisher]), platform: platform
         )
         try Task.checkCancellation()
         let stored = Connection(
             cloud: candidate.cloud?.url,
             bundle: candidate.bundle.digest,
-            publisher: candidate.publisher
+            publisherKey: publisher
         )
         try stored.save(in: platform.folder)
         phase = .running(session)

@@ -27,4 +27,7 @@ public struct Platform: Sendable {
         self.engines = engines
         self.conditions = conditions
     }
+
+    /// Where a model's device keeps its edits and the keys that it has learned.
+    func deviceFolder(of model: String) -> URL { folder.appending(path: "devices/\(model)") }
 }

@@ -28,15 +28,16 @@ public final class Session {
     }
 
     /// Takes the first engine that gives the golden outputs here, and goes on with the stored edit.
+    ///
+    /// pinned: the publisher's key that somebody trusted; the first key document is by it.
     static func open(
-        _ bundle: ModelBundle, cloud: CloudAddress?, platform: Platform
+        _ bundle: ModelBundle, cloud: CloudAddress?, pinned: KeyRing, platform: Platform
     ) async throws -> Session {
         let engines = platform.engines(bundle)
-        let folder = platform.folder.appending(path: "devices/\(bundle.manifest.model)")
         let session = try Session(
             bundle: bundle, cloud: cloud,
             client: try cloud.map { address in try CloudClient(url: address.url.absoluteString) },
-            running: try await start(bundle, engines, in: folder), engines: engines,
+            running: try await start(bundle, engines, pinned, platform), engines: engines,
             platform: platform
         )
         await session.personalise.refresh()
@@ -45,13 +46,18 @@ public final class Session {
     }
 
     private nonisolated static func start(
-        _ bundle: ModelBundle, _ engines: [EngineFactory], in folder: URL
+        _ bundle: ModelBundle, _ engines: [EngineFactory], _ pinned: KeyRing,
+        _ platform: Platform
     ) async throws -> (live: LiveModel, engine: EngineFactory) {
+        let folder = platform.deviceFolder(of: bundle.manifest.model)
         var first: (any Error)?
         for engine in engines {
             do {
                 let loaded = try await engine.load(bundle)
-                return (try LiveModel(bundle: bundle, engine: loaded, folder: folder), engine)
+                let live = try LiveModel(
+                    bundle: bundle, engine: loaded, folder: folder, pinned: pinned
+                )
+                return (live, engine)
             } catch {
                 first = first ?? error
             }

@@ -50,7 +50,9 @@ import Testing
     }
 
     @Test func aBundleOfAnotherPublisherThanTheTrustedOneIsRefused() async throws {
-        let stored = Connection(cloud: nil, bundle: "", publisher: "0123456789abcdef")
+        let stored = Connection(
+            cloud: nil, bundle: "", publisherKey: DigitModel.signingKey.der
+        )
         try stored.save(in: scratch.url)
         let model = AppModel(platform: scratch.platform([], embedded: complete))
         model.start()

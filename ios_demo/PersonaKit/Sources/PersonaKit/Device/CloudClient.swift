@@ -117,8 +117,9 @@ public struct CloudClient: Sendable {
         request.setValue(EditFile.mediaType, forHTTPHeaderField: "Accept")
         request.setValue(UUID().uuidString, forHTTPHeaderField: "Idempotency-Key")
         let answer = try await send(request)
+        guard let signature = answer.signature else { throw notACloud }
         return SignedEdit(
-            data: answer.body, signature: answer.signature,
+            data: answer.body, signature: signature,
             newestKeys: EditFile.readWhole(answer.header("Persona-Keys")) ?? 0
         )
     }
@@ -126,13 +127,15 @@ public struct CloudClient: Sendable {
     /// A key document, the newest unless a number is named; nil where there is none.
     public func keys(_ sequence: Int64? = nil) async throws(CloudError) -> SignedKeys? {
         let path = ["v1", "keys"] + (sequence.map { [String($0)] } ?? [])
+        let answer: Answer
         do {
-            let answer = try await send(request("GET", path))
-            return SignedKeys(data: answer.body, signature: answer.signature)
+            answer = try await send(request("GET", path))
         } catch {
             guard error.code == "keys.none" else { throw error }
             return nil
         }
+        guard let signature = answer.signature else { throw notACloud }
+        return SignedKeys(data: answer.body, signature: signature)
     }
 
     /// Report a measurement.
@@ -201,8 +204,11 @@ public struct CloudClient: Sendable {
             headers.value(forHTTPHeaderField: name) ?? ""
         }
 
-        var signature: Signature {
-            Signature(keyID: header("Persona-Key-Id"), base64: header("Persona-Signature"))
+        /// nil where the answer is not signed, so not a cloud's.
+        var signature: Signature? {
+            let (keyID, signature) = (header("Persona-Key-Id"), header("Persona-Signature"))
+            guard !keyID.isEmpty, !signature.isEmpty else { return nil }
+            return Signature(keyID: keyID, base64: signature)
         }
 
         /// Seconds, where the header says so in plain digits.

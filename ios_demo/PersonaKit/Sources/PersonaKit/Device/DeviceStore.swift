@@ -95,8 +95,9 @@ final class DeviceStore {
         try save(next)
     }
 
-    /// The cloud no longer takes our token.
-    func forgetToken() throws(StorageError) {
+    /// The cloud knows us no more: neither our token nor what it was told counts.
+    func forgetEnrolment() throws(StorageError) {
+        unlink(toldFile.path)
         var next = state
         next.token = ""
         try save(next)
@@ -135,19 +136,21 @@ final class DeviceStore {
         return try? SignedEdit(storedAt: files(of: sequence).edit)
     }
 
-    /// Remember what the cloud was last told, for the gate.
+    /// Remember what the cloud was told and answered with an edit, for the gate.
     func told(_ envelope: ObservationEnvelope) throws(StorageError) {
-        try DurableFile.write(envelope.encoded(), to: folder.appending(path: Self.toldName))
+        try DurableFile.write(envelope.encoded(), to: toldFile)
     }
 
     /// What the cloud was last told with this bundle.
     func lastTold(_ spec: ObservationSpec) -> WindowObservation? {
-        guard let data = try? Data(contentsOf: folder.appending(path: Self.toldName)),
+        guard let data = try? Data(contentsOf: toldFile),
             let envelope = try? ObservationEnvelope(decoding: data, spec: spec),
             envelope.bundle == state.bundle
         else { return nil }
         return envelope.observation
     }
+
+    private var toldFile: URL { folder.appending(path: Self.toldName) }
 
     private func files(of sequence: Int64) -> (edit: URL, signature: URL) {
         let name = "edit-\(sequence).safetensors"

@@ -1,12 +1,14 @@
 /// Whether to ask the cloud for another edit: only when the window has drifted from the one that it
 /// was last told, or the edit's time runs out. Observations and nothing else are compared.
+///
+/// Specified in docs/edit-format.md, "When a device asks again".
 
 import Foundation
 
 public enum DriftReason: Sendable, Equatable {
     /// The cloud has not been told anything with this bundle.
     case neverAsked
-    /// The edit has expired, or less than a tenth of its time is left.
+    /// The kept edit does not run, or less than a tenth of its time is left.
     case expiring
     /// The window is another one now: the drift is 1 or more.
     case drifted(Double)
@@ -18,37 +20,40 @@ public enum DriftDecision: Sendable, Equatable {
     case rest(drift: Double)
 }
 
+/// The edit that a device keeps.
+public enum KeptEdit: Sendable, Equatable {
+    case running(issuedAt: Date, expiresAt: Date)
+    /// It does not run, for its time is over or the clock is wrong.
+    case resting
+}
+
 /// What is compared with a new window.
 public struct DriftGate: Sendable {
-    /// Share of an edit's time that is left when another is asked for.
-    static let timeLeft = 0.1
+    /// Another edit is asked for when less than one part in so many of the edit's time is left.
+    static let partsOfTime = 10.0
     /// Total variation of item shares or class mixes at which the drift is 1.
     static let mixLimit = 0.25
     /// Shift of feature means, in deviations, at which the drift is 1: a medium effect (Cohen 1988).
     static let shiftLimit = 0.5
+    /// How many times the difference that sampling is expected to make is no drift.
+    static let margin = 2.0
 
     private static let smallestDeviation = 1e-6
 
     /// What the cloud was last told with this bundle.
     public let told: WindowObservation?
-    /// When the kept edit was issued and expires.
-    public let validity: (issuedAt: Date, expiresAt: Date)?
+    public let kept: KeptEdit?
 
-    public init(told: WindowObservation?, validity: (issuedAt: Date, expiresAt: Date)?) {
+    public init(told: WindowObservation?, kept: KeptEdit?) {
         self.told = told
-        self.validity = validity
+        self.kept = kept
     }
 
     public func decide(
         _ observation: WindowObservation, spec: ObservationSpec, now: Date
     ) -> DriftDecision {
         guard let told else { return .ask(.neverAsked) }
-        if let validity {
-            let whole = validity.expiresAt.timeIntervalSince(validity.issuedAt)
-            if validity.expiresAt.timeIntervalSince(now) < Self.timeLeft * whole {
-                return .ask(.expiring)
-            }
-        }
+        if let kept, kept.isExpiring(at: now) { return .ask(.expiring) }
         let drift = Self.drift(from: told, to: observation, spec: spec)
         return drift < 1 ? .rest(drift: drift) : .ask(.drifted(drift))
     }
@@ -56,10 +61,11 @@ public struct DriftGate: Sendable {
     /// How far two windows of one kind are apart; 1 is the limit.
     ///
     ///     items    ½ Σ_v |p_v − q_v| ÷ 0.25
-    ///     pooled   max( √(mean_f Δ_f² ÷ s_f² − ν) ÷ 0.5,  (½ Σ_c |π_c − ρ_c| − noise) ÷ 0.25 )
+    ///     pooled   max( √max(0, mean_f Δ_f² ÷ s_f² − 2ν) ÷ 0.5,  (½ Σ_c |p_c − q_c| − 2μ) ÷ 0.25 )
     ///
-    /// where s² is the mean variance of the two, ν = 1/n + 1/m is what sampling alone makes of the
-    /// first term, and noise = ½ Σ_c √(2ν π_c (1 − π_c) ÷ π) of the second.
+    /// where s² is the mean variance of the two. ν = 1/n + 1/m and μ = ½ Σ_c √(2ν p_c (1 − p_c) ÷ π)
+    /// are what sampling alone is expected to make of the mean square and of the total variation;
+    /// twice that is no drift, so that short windows ask no more often than long ones.
     public static func drift(
         from told: WindowObservation, to now: WindowObservation, spec: ObservationSpec
     ) -> Double {
@@ -81,7 +87,7 @@ public struct DriftGate: Sendable {
             let deviation = max(((s * s + t * t) / 2).squareRoot(), smallestDeviation)
             return difference / deviation * (difference / deviation)
         }
-        return max(0, Statistics.mean(squares) - sampling).squareRoot()
+        return max(0, Statistics.mean(squares) - margin * sampling).squareRoot()
     }
 
     private static func mix(
@@ -91,10 +97,22 @@ public struct DriftGate: Sendable {
             let p = Double(share)
             return sum + (2 * sampling * p * (1 - p) / .pi).squareRoot() / 2
         }
-        return totalVariation(before.classPrior.values, after.classPrior.values) - noise
+        return totalVariation(before.classPrior.values, after.classPrior.values) - margin * noise
     }
 
     private static func totalVariation(_ p: [Float], _ q: [Float]) -> Double {
         zip(p, q).reduce(0) { $0 + abs(Double($1.0) - Double($1.1)) } / 2
+    }
+}
+
+extension KeptEdit {
+    /// Exact where times are whole seconds, as those of an edit are.
+    fileprivate func isExpiring(at now: Date) -> Bool {
+        switch self {
+        case .resting: true
+        case .running(let issuedAt, let expiresAt):
+            DriftGate.partsOfTime * expiresAt.timeIntervalSince(now)
+                < expiresAt.timeIntervalSince(issuedAt)
+        }
     }
 }

@@ -6,7 +6,7 @@
 import Foundation
 
 /// The keys of one device, in its folder. Owned by one `LiveModel`; an app makes another to open a
-/// bundle before it has a model.
+/// bundle, and to learn who signs it, before it has a model.
 public final class LearnedKeys {
     static let fileName = "keys.json"
 
@@ -32,6 +32,26 @@ public final class LearnedKeys {
         document?.editKeys(at: now)
     }
 
+    /// Trust what the cloud's newest key document says; where its signer is not known, learn it
+    /// through the documents before. Those that were learned stay, whatever becomes of the next.
+    ///
+    /// Throws `FormatError` `keys.*` for a document that does not hold, also for one that is not
+    /// newer, `CloudError` where none can be had, `StorageError` where it cannot be kept.
+    public func catchUp(
+        with cloud: CloudClient, now: Date, isolation: isolated (any Actor)? = #isolation
+    ) async throws {
+        guard let newest = try await cloud.keys() else { return }
+        let before = sequence
+        do {
+            try learn(newest, now: now)
+        } catch let error as FormatError where error.refusal == .keysUnknownKey {
+            while let following = try await cloud.keys(sequence + 1) {
+                try learn(following, now: now)
+            }
+            if sequence == before { throw error }
+        }
+    }
+
     /// Trust what a key document says. Throws `FormatError` or `StorageError`, and changes nothing.
     func learn(_ signed: SignedKeys, now: Date) throws {
         let learned = try KeyDocument.verify(
@@ -41,6 +61,10 @@ public final class LearnedKeys {
             JSONMember("pinned", .array(pinned.ids.map(JSONValue.string))),
             JSONMember("document", .string(String(decoding: signed.data, as: UTF8.self))),
         ])
+        // An app may learn before a model has made the folder. Where this fails, writing says so.
+        try? FileManager.default.createDirectory(
+            at: file.deletingLastPathComponent(), withIntermediateDirectories: true
+        )
         try DurableFile.write(stored.encoded(), to: file)
         document = learned
     }
@@ -55,14 +79,17 @@ public final class LearnedKeys {
     }
 }
 
-extension ModelBundle {
-    /// The key beside the bundle's signature: enough to follow that publisher, not to know who it
-    /// is. None where the file does not bring its signer's.
-    var enclosedKeys: KeyRing {
-        guard let data = try? Data(contentsOf: folder.appending(path: Manifest.signatureName)),
-            let stored = StoredSignature(decoding: data), stored.signature.keyID.isExactly(keyID),
-            let key = stored.publicKey, let keys = try? KeyRing(publicKeys: [key])
-        else { return KeyRing([:]) }
-        return keys
+extension CloudClient {
+    /// The public key with this id, where the cloud's newest key document or its first names it; a
+    /// device that has none can go on from no other.
+    ///
+    /// The document is not verified: for the key speaks only that its id is the one asked for.
+    public func bundleKey(_ id: String) async throws(CloudError) -> Data? {
+        for sequence: Int64? in [nil, 1] {
+            guard let came = try await keys(sequence) else { return nil }
+            let document = try? KeyDocument(decoding: came.data)
+            if let key = document?.bundleKeys[id] { return key.der }
+        }
+        return nil
     }
 }

@@ -68,7 +68,7 @@ public actor LiveModel {
     /// Check the golden vectors, and go on with the last edit if it is still good.
     ///
     /// `pinned`: the bundle keys that the app names, whose key documents it takes; nil for the key
-    /// beside the bundle's signature. Throws `FormatError` `bundle.golden_mismatch`, `EngineError`
+    /// that signed the bundle. Throws `FormatError` `bundle.golden_mismatch`, `EngineError`
     /// or `StorageError`.
     public init(
         bundle: ModelBundle, engine: sending any InferenceEngine, folder: URL,
@@ -78,7 +78,7 @@ public actor LiveModel {
         self.now = now
         let model = try EditableModel(bundle: bundle, engine: engine)
         let store = try DeviceStore(folder: folder, bundle: bundle.digest)
-        let keys = LearnedKeys(folder: folder, pinned: pinned ?? bundle.enclosedKeys)
+        let keys = LearnedKeys(folder: folder, pinned: pinned ?? bundle.signerKeys)
         let entry = Self.restore(model, store, keys, now())
         self.model = model
         self.store = store
@@ -206,18 +206,17 @@ public actor LiveModel {
 
     /// Whether it is worth asking the cloud.
     public func driftDecision(for observation: WindowObservation) -> DriftDecision {
+        retireExpired()
         let spec = bundle.manifest.observation
-        let gate = DriftGate(told: store.lastTold(spec), validity: keptValidity)
+        let gate = DriftGate(told: store.lastTold(spec), kept: keptEdit)
         return gate.decide(observation, spec: spec, now: now())
     }
 
-    /// Of the edit that is kept, also where it does not run because its time is over.
-    private var keptValidity: (issuedAt: Date, expiresAt: Date)? {
-        guard let signed = store.active(),
-            let container = try? SafetensorsContainer(decoding: signed.data),
-            let info = try? EditFile.readInfo(container.metadata)
-        else { return nil }
-        return (info.issuedAt, info.expiresAt)
+    private var keptEdit: KeptEdit? {
+        if case .edit(let edit) = state {
+            return .running(issuedAt: edit.info.issuedAt, expiresAt: edit.info.expiresAt)
+        }
+        return store.state.edit == nil ? nil : .resting
     }
 
     // MARK: Editing
@@ -250,11 +249,11 @@ public actor LiveModel {
             return try await cloud.requestEdit(model: name, token: token, envelope: envelope)
         }
         let roundTrip = sent.duration(to: clock.now)
+        try store.told(envelope)
         if signed.newestKeys > keys.sequence {
             await learnKeys(from: cloud)
         }
         let accepted = try accept(signed)
-        try store.told(envelope)
         return .newEdit(accepted, roundTripMilliseconds: roundTrip.milliseconds)
     }
 
@@ -344,7 +343,7 @@ public actor LiveModel {
     /// An edit whose key is no longer trusted gives way to the prototype that it was made around.
     private func learnKeys(from cloud: CloudClient) async {
         do {
-            try await catchUp(with: cloud)
+            try await keys.catchUp(with: cloud, now: now())
         } catch {
             let fault = error as? any CodedError ?? EngineError("\(error)")
             record("a key document from the cloud", fault)
@@ -354,20 +353,6 @@ public actor LiveModel {
         else { return }
         giveWay(to: edit.info.prototype)
         try? store.deactivate()
-    }
-
-    /// Learn the newest key document, through those before it where its signer is not known.
-    private func catchUp(with cloud: CloudClient) async throws {
-        guard let newest = try await cloud.keys() else { return }
-        let before = keys.sequence
-        do {
-            try keys.learn(newest, now: now())
-        } catch let error as FormatError where error.refusal == .keysUnknownKey {
-            while let following = try await cloud.keys(keys.sequence + 1) {
-                try keys.learn(following, now: now())
-            }
-            if keys.sequence == before { throw error }
-        }
     }
 
     // MARK: Being known to the cloud
@@ -386,7 +371,7 @@ public actor LiveModel {
             guard Self.staleToken.contains(error.code) else { throw error }
         }
         if try await !renewed(cloud) {
-            try store.forgetToken()
+            try store.forgetEnrolment()
             try await enrol(cloud)
         }
         return try await request(store.state.token)

@@ -13,18 +13,27 @@ public enum BundleSigner: Sendable, Equatable {
     case enclosed
 }
 
-/// A verified bundle. `digest` names it in edits and observations; the key `keyID` signed it.
+/// A verified bundle. `digest` names it in edits and observations.
 public struct ModelBundle: Sendable {
     public let folder: URL
     public let manifest: Manifest
     public let digest: String
-    public let keyID: String
+    let signingKey: P256PublicKey
     public let signer: BundleSigner
     public let base: SlotTensors
     public let prototypes: Prototypes
     public let golden: Golden
     /// The keys that may sign edits for this bundle.
     public let editKeys: KeyRing
+
+    /// The public key that signed it, in DER.
+    public var publicKey: Data { signingKey.der }
+
+    /// Id of the key that signed it.
+    public var keyID: String { KeyRing.id(of: publicKey) }
+
+    /// The key that signed it, alone: enough to follow that publisher, not to know who it is.
+    var signerKeys: KeyRing { KeyRing([ExactName(keyID): signingKey]) }
 
     /// Read and verify a bundle's folder: signature, every file, slots, prototypes, golden vectors.
     ///
@@ -34,7 +43,7 @@ public struct ModelBundle: Sendable {
     ) throws(FormatError) -> ModelBundle {
         let manifestData = try read(folder, Manifest.fileName)
         let signature = try read(folder, Manifest.signatureName)
-        let (manifest, keyID) = try verifySigned(
+        let (manifest, signingKey) = try verifySigned(
             manifest: manifestData, signature: signature, trusting: pinned
         )
         try check(manifest.files, found: digests(in: folder))
@@ -45,8 +54,8 @@ public struct ModelBundle: Sendable {
             throw FormatError(.bundleManifestInvalid, "edit_keys: \(error.message)")
         }
         return ModelBundle(
-            folder: folder, manifest: manifest, digest: sha256(manifestData), keyID: keyID,
-            signer: pinned == nil ? .enclosed : .pinned,
+            folder: folder, manifest: manifest, digest: sha256(manifestData),
+            signingKey: signingKey, signer: pinned == nil ? .enclosed : .pinned,
             base: try readBase(try read(folder, manifest.base), slots: manifest.slots),
             prototypes: try readPrototypes(
                 try read(folder, manifest.prototypes), slots: manifest.slots,
@@ -61,10 +70,10 @@ public struct ModelBundle: Sendable {
         )
     }
 
-    /// The manifest and the id of the key that signed it, from the bytes of the two files.
+    /// The manifest and the public key that signed it, from the bytes of the two files.
     static func verifySigned(
         manifest: Data, signature: Data, trusting pinned: KeyRing?
-    ) throws(FormatError) -> (Manifest, String) {
+    ) throws(FormatError) -> (Manifest, P256PublicKey) {
         guard let stored = StoredSignature(decoding: signature) else {
             throw FormatError(
                 .bundleBadSignature,
@@ -80,7 +89,7 @@ public struct ModelBundle: Sendable {
             )
         }
         let read = try Manifest(verifying: manifest, signature: stored.signature, keys: keys)
-        return (read, stored.signature.keyID)
+        return (read, keys[stored.signature.keyID]!)
     }
 
     /// What an edit for this device must be.

@@ -117,6 +117,13 @@ public struct KeyRing: Sendable, Equatable {
         keys[ExactName(id)] != nil
     }
 
+    /// Whether it has this very key, in DER.
+    public func holds(_ publicKey: Data) -> Bool {
+        self[Self.id(of: publicKey)]?.der == publicKey
+    }
+
+    subscript(id: String) -> P256PublicKey? { keys[ExactName(id)] }
+
     /// Whether the signature over `data` is by the key of its id.
     public func verifies(_ signature: Signature, over data: Data) -> Bool {
         keys[ExactName(signature.keyID)]?.verifies(signature.der, over: data) ?? false

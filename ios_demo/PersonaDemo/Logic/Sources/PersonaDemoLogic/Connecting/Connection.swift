@@ -1,14 +1,18 @@
 // What the app remembers of its cloud: where it is, which bundle came from it, and whose it was.
 
 import Foundation
+import PersonaKit
 
 struct Connection: Codable, Hashable {
     /// nil for the bundle in the app.
     var cloud: URL?
     /// The bundle's folder, by the digest of its manifest.
     var bundle: String
-    /// The id of the key that somebody trusted.
-    var publisher: String
+    /// The public key that somebody trusted, in DER. Its key documents may have led on from it.
+    var publisherKey: Data
+
+    /// Its id.
+    var publisher: String { KeyRing.id(of: publisherKey) }
 
     private static func file(in folder: URL) -> URL {
         folder.appending(path: "connection.json")

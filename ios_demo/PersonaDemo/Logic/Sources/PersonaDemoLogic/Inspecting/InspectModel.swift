@@ -15,7 +15,7 @@ public final class InspectModel {
     public private(set) var sequence = Int64(0)
     public private(set) var placement: Placement?
 
-    @ObservationIgnored private let live: LiveModel
+    @ObservationIgnored let live: LiveModel
 
     init(live: LiveModel) {
         self.live = live

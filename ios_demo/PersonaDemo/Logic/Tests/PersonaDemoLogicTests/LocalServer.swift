@@ -1,0 +1,1 @@
+../../../../PersonaKit/Tests/PersonaKitTests/LocalServer.swift
