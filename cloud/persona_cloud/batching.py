@@ -1,7 +1,7 @@
-"""Requests that arrive together share one forward; one that comes alone is not delayed.
+"""Requests that arrive together are answered together; one that comes alone is not delayed.
 
-A thread that finds nobody at work makes the forward itself, for all that wait by then; whoever
-came meanwhile is made next, by the first of them. So there is no thread to start or to stop.
+A thread that finds nobody at work makes the answers itself, for all that wait by then; whoever came
+meanwhile is answered next, by the first of them. So there is no thread to start or to stop.
 """
 
 import threading
@@ -10,62 +10,70 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
-from persona.issuing import Issued, Request
-
-R = TypeVar("R", bound=Request)
+Q = TypeVar("Q")
+A = TypeVar("A")
 
 
 class BusyError(RuntimeError):
     """As much is being made, or waits, as may."""
 
 
-class _Waiting(Generic[R]):
-    """A request and, later, its answer. leads: its thread makes the next forward."""
+class Places:
+    """So many requests may be under way in a process."""
 
-    def __init__(self, request: R) -> None:
-        self.request = request
-        self.woken = threading.Event()
-        self.leads = False
-        self.issued: Issued | None = None
-        self.error: Exception | None = None
-
-    def answer(self) -> Issued:
-        if self.error is not None:
-            raise self.error
-        issued, request = self.issued, self.request
-        if issued is None:
-            raise RuntimeError("the thread that made the forward was stopped")
-        if (issued.info.device, issued.info.sequence) != (request.device, request.sequence):
-            raise RuntimeError("the edit is not the one that was asked for")
-        return issued
-
-
-class Batcher(Generic[R]):
-    """Makes edits for many threads, up to `max_batch` in a forward."""
-
-    def __init__(
-        self, make: Callable[[Sequence[R]], list[Issued]], max_batch: int, max_waiting: int
-    ) -> None:
-        """make: makes edits, the answers in the order of the requests."""
-        self._make, self._max_batch = make, max_batch
-        self._places = threading.BoundedSemaphore(max_waiting)
-        self._lock = threading.Lock()
-        self._queue: deque[_Waiting[R]] = deque()
-        self._led = False
+    def __init__(self, count: int) -> None:
+        self._free = threading.BoundedSemaphore(count)
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold one of `max_waiting` places. Raises BusyError at once where there is none."""
-        if not self._places.acquire(blocking=False):
+    def take(self) -> Iterator[None]:
+        """Hold a place. Raises BusyError at once where there is none."""
+        if not self._free.acquire(blocking=False):
             raise BusyError
         try:
             yield
         finally:
-            self._places.release()
+            self._free.release()
 
-    def issue(self, request: R) -> Issued:
-        """The edit for a request. Raises what making it raised, for it alone."""
-        mine = _Waiting(request)
+
+class _Waiting(Generic[Q, A]):
+    """A request and, later, its answer. leads: its thread makes the next answers."""
+
+    def __init__(self, request: Q) -> None:
+        self.request = request
+        self.woken = threading.Event()
+        self.leads = False
+        self.made: A | Exception | None = None
+
+    def answer(self) -> A:
+        if self.made is None:
+            raise RuntimeError("the thread that made the answers was stopped")
+        if isinstance(self.made, Exception):
+            raise self.made
+        return self.made
+
+
+class Batcher(Generic[Q, A]):
+    """Answers many threads, up to `max_batch` together."""
+
+    def __init__(
+        self,
+        make: Callable[[Sequence[Q]], Sequence[A | Exception]],
+        max_batch: int,
+        shared: tuple[type[Exception], ...] = (),
+    ) -> None:
+        """make: makes answers, or errors, in the order of the requests.
+
+        Where it raises, each request is tried alone, so that one cannot fail others; but not for
+        errors of the kinds in `shared`, which are no request's own.
+        """
+        self._make, self._max_batch, self._shared = make, max_batch, shared
+        self._lock = threading.Lock()
+        self._queue: deque[_Waiting[Q, A]] = deque()
+        self._led = False
+
+    def answer(self, request: Q) -> A:
+        """The answer to a request. Raises what making it raised."""
+        mine: _Waiting[Q, A] = _Waiting(request)
         with self._lock:
             self._queue.append(mine)
             mine.leads = not self._led
@@ -77,7 +85,7 @@ class Batcher(Generic[R]):
         return mine.answer()
 
     def _lead(self) -> None:
-        """Make one forward, then let the first of those who came meanwhile make the next."""
+        """Make answers once, then let the first of those who came meanwhile make the next."""
         with self._lock:
             size = min(len(self._queue), self._max_batch)
             together = [self._queue.popleft() for _ in range(size)]
@@ -92,15 +100,14 @@ class Batcher(Generic[R]):
             for waiting in together:
                 waiting.woken.set()
 
-    def _answer(self, together: list[_Waiting[R]]) -> None:
+    def _answer(self, together: list[_Waiting[Q, A]]) -> None:
         try:
             made = self._make([waiting.request for waiting in together])
-            for waiting, issued in zip(together, made, strict=True):
-                waiting.issued = issued
+            for waiting, answer in zip(together, made, strict=True):
+                waiting.made = answer
         except Exception as error:
-            if len(together) == 1:
-                together[0].error = error
-                return
+            alone = len(together) == 1
             for waiting in together:
-                waiting.issued = None
-                self._answer([waiting])
+                waiting.made = error
+                if not alone and not isinstance(error, self._shared):
+                    self._answer([waiting])

@@ -1,5 +1,7 @@
 """Opening a database: SQLite or PostgreSQL, brought to the newest migration by whoever is first."""
 
+import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from sqlalchemy.pool import NullPool
 
 BUSY_SECONDS = 30
 """How long a writer waits for another one on SQLite."""
+
+_TURN_SECONDS = 0.002
 
 CONNECT_SECONDS = 5
 """How long PostgreSQL may take to accept a connection."""
@@ -82,8 +86,34 @@ def writing(engine: Engine) -> Engine:
 
 def _begin_sqlite(connection: Connection) -> None:
     """Python's own module would begin before the first INSERT, and not at all before DDL."""
-    options = connection.get_execution_options()
-    connection.exec_driver_sql(options.get("sqlite_begin", "BEGIN"))
+    begin = connection.get_execution_options().get("sqlite_begin", "BEGIN")
+    if begin == "BEGIN":
+        connection.exec_driver_sql(begin)
+        return
+    driver: Any = connection.connection.driver_connection
+    driver.execute("PRAGMA busy_timeout = 0")
+    try:
+        _take_turn(connection, driver, begin)
+    finally:
+        driver.execute(f"PRAGMA busy_timeout = {1000 * BUSY_SECONDS:.0f}")
+
+
+def _take_turn(connection: Connection, driver: Any, begin: str) -> None:
+    """Begin to write as soon as nobody else does.
+
+    SQLite itself would sleep for up to 100 ms before it looks again, and so one busy process could
+    keep another from its turn for seconds.
+    """
+    end = time.monotonic() + BUSY_SECONDS
+    while not driver.in_transaction:
+        try:
+            driver.execute(begin)
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if busy and time.monotonic() < end:
+                time.sleep(_TURN_SECONDS)
+            else:
+                connection.exec_driver_sql(begin)
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:

@@ -41,9 +41,7 @@ def enrolled_device() -> Device:
     """The device whose token the request carries. Raises Problem `token.*`."""
     device, token = _shown_token()
     if token.expires_at <= datetime.now(UTC):
-        raise _unauthorised(
-            "token.expired", f"The token expired at {format_time(token.expires_at)}"
-        )
+        raise unauthorised("token.expired", f"The token expired at {format_time(token.expires_at)}")
     if not token.used:
         service().store.confirm(token)
     return device
@@ -59,9 +57,7 @@ def renewing_device(device: str) -> DeviceToken:
         raise Problem("token.other_device", "The token was given to another device")
     over = token.expires_at + service().config.renewal_grace
     if over <= datetime.now(UTC):
-        raise _unauthorised(
-            "token.expired", f"The token could be renewed until {format_time(over)}"
-        )
+        raise unauthorised("token.expired", f"The token could be renewed until {format_time(over)}")
     return token
 
 
@@ -69,7 +65,7 @@ def operator(scope: Scope) -> OperatorKey:
     """The key of the operator who asks. Raises Problem `operator.*`."""
     key = service().store.operator_key(digest(_secret("operator.missing", "OPERATOR_KEY")))
     if key is None or key.revoked_at is not None:
-        raise _unauthorised("operator.unknown", "The key in `Authorization` is of no operator here")
+        raise unauthorised("operator.unknown", "The key in `Authorization` is of no operator here")
     if scope not in key.scopes:
         raise Problem(
             "operator.scope", f"Expected a key with scope {scope}, this one has {key.scopes}"
@@ -80,19 +76,20 @@ def operator(scope: Scope) -> OperatorKey:
 def _shown_token() -> tuple[Device, DeviceToken]:
     found = service().store.token(digest(_secret("token.missing", "TOKEN")))
     if found is None:
-        raise _unauthorised("token.unknown", "The token in `Authorization` is of no device here")
+        raise unauthorised("token.unknown", "The token in `Authorization` is of no device here")
     g.device = found[0].id
     if found[0].revoked_at is not None:
-        raise _unauthorised("token.revoked", "The device was shut out by the operator")
+        raise unauthorised("token.revoked", "The device was shut out by the operator")
     return found
 
 
 def _secret(missing: str, name: str) -> str:
     authorization = request.authorization
     if authorization is None or authorization.type != "bearer" or not authorization.token:
-        raise _unauthorised(missing, f"Expected `Authorization: Bearer {name}`")
+        raise unauthorised(missing, f"Expected `Authorization: Bearer {name}`")
     return authorization.token
 
 
-def _unauthorised(code: str, said: str) -> Problem:
+def unauthorised(code: str, said: str) -> Problem:
+    """Why who asks is not let in, as HTTP wants it said."""
     return Problem(code, said, headers={"WWW-Authenticate": 'Bearer realm="persona"'})

@@ -39,7 +39,7 @@ class Metrics:
         )
         self.adapter_seconds = Histogram(
             "persona_adapter_seconds",
-            "A forward with its signatures",
+            "A forward with its probes",
             registry=own,
             buckets=_SECONDS,
         )

@@ -6,27 +6,33 @@ from dataclasses import dataclass
 
 import flask
 
-from persona.issuing import Issued
+from persona.issuing import Computed
 from persona.runs import load_run
-from persona_cloud.batching import Batcher
+from persona_cloud.batching import Batcher, Places
 from persona_cloud.config import CloudConfig
 from persona_cloud.metrics import Metrics
 from persona_cloud.quotas import QuotaKeeper
 from persona_cloud.signing_keys import SigningKeys
-from persona_cloud.store import Store
-from persona_cloud.versions import VersionRequest, Versions, make_edits
+from persona_cloud.store import AWAY, SignedEdit, Store, Wish
+from persona_cloud.versions import Observed, Versions, compute
 
 _EXTENSION = "persona_cloud"
 
 
 @dataclass(frozen=True)
 class Service:
-    """One process's models and state."""
+    """One process's models and state.
+
+    computing, issuing: what the requests that are under way, as many as `places`, do together:
+    a forward, then a transaction. While one batch is written, the next one is computed.
+    """
 
     config: CloudConfig
     versions: Versions
     keys: SigningKeys
-    batcher: Batcher[VersionRequest]
+    places: Places
+    computing: Batcher[Observed, Computed]
+    issuing: Batcher[Wish, SignedEdit]
     store: Store
     quotas: QuotaKeeper
     metrics: Metrics
@@ -44,15 +50,24 @@ def open_service(config: CloudConfig) -> Service:
     versions = Versions(config, store, keys, run)
     metrics, limits = Metrics(), config.limits
 
-    def make(requests: Sequence[VersionRequest]) -> list[Issued]:
+    def make(requests: Sequence[Observed]) -> list[Computed]:
         start = time.perf_counter()
-        made = make_edits(requests)
+        made = compute(requests)
         metrics.adapter_seconds.observe(time.perf_counter() - start)
         metrics.batch.observe(len(requests))
         return made
 
-    batcher = Batcher(make, limits.max_batch, limits.max_waiting)
-    return Service(config, versions, keys, batcher, store, quotas, metrics)
+    return Service(
+        config,
+        versions,
+        keys,
+        Places(limits.max_waiting),
+        Batcher(make, limits.max_batch),
+        Batcher(store.issue, limits.max_batch, shared=AWAY),
+        store,
+        quotas,
+        metrics,
+    )
 
 
 def install(app: flask.Flask, service: Service) -> None:

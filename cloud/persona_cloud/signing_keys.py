@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from sqlalchemy import delete, func, select
-from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
 from persona.bundles import Bundle
@@ -26,7 +25,7 @@ from persona.formats.verify import Signature
 from persona.issuing import check_named
 from persona.signing import PublicKeys, SigningKey, SigningKeyError, key_id, read_public_key
 from persona_cloud.problems import Problem
-from persona_cloud.store import Store
+from persona_cloud.store import AWAY, Store
 from persona_cloud.tables import IssuedEdit, KeptAnswer, KeyDocument, TrustedKey
 
 Role = Literal["edit", "bundle"]
@@ -229,7 +228,7 @@ class SigningKeys:
                 return self._now
             try:
                 self._now = self._ask(self._now)
-            except (OperationalError, InterfaceError):
+            except AWAY:
                 if self._now is None:
                     raise
             self._fresh_until = time.monotonic() + FRESH_SECONDS

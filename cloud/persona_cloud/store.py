@@ -6,14 +6,18 @@ is kept until its edit expires, so that a repeated request gets the same bytes.
 
 import math
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import delete, select, text, update
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import sessionmaker
+from sqlalchemy import delete, insert, select, text, tuple_, update
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session, sessionmaker
 
+from persona.formats import container
+from persona.formats.edit import EditInfo, parse_info
 from persona.formats.verify import Signature
 from persona.issuing import Issued
 from persona_cloud.database import open_database, writing
@@ -29,16 +33,32 @@ from persona_cloud.tables import (
 
 _WRITE_AGAIN_SECONDS = 1.0
 
+AWAY = (OperationalError, InterfaceError, PoolTimeoutError)
+"""What is raised where the database does not answer, or not in time."""
+
 CLOCK_SECONDS = 60.0
 """How far a server's clock and its database's may differ. Phones refuse edits from 300 s ahead."""
 
 
+class NoDeviceError(LookupError):
+    """A device that never enrolled, or was shut out."""
+
+
+class ClockError(RuntimeError):
+    """This machine's clock and that of the database differ: one of them is wrong."""
+
+
+class OtherRequestError(ValueError):
+    """An idempotency key that the device has used for another request."""
+
+
 @dataclass(frozen=True)
 class SignedEdit:
-    """The bytes of an edit and their signature: all that an answer is made of."""
+    """The bytes of an edit with their signature, and what they say of themselves."""
 
     data: bytes
     signature: Signature
+    info: EditInfo
 
 
 @dataclass(frozen=True)
@@ -49,12 +69,37 @@ class Idempotency:
     fingerprint: str
 
 
-class ClockError(RuntimeError):
-    """This machine's clock and that of the database differ: one of them is wrong."""
+@dataclass(frozen=True, eq=False)
+class Wish:
+    """An edit that lacks its sequence number.
+
+    sign: makes it with the number that it is given, in the transaction that gives it: it must ask
+    no database and wait for no lock, whose holder might wait for that transaction.
+    """
+
+    device: str
+    sign: Callable[[int], Issued]
+    asked: Idempotency | None = None
+
+    @property
+    def name(self) -> "_Name":
+        """The same for wishes that shall have the same answer."""
+        return self.device, self.asked.key if self.asked else self
 
 
-class OtherRequestError(ValueError):
-    """An idempotency key that the device has used for another request."""
+_Name = tuple[str, str | Wish]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """An edit, and the request that it was made for."""
+
+    asked: Idempotency | None
+    edit: SignedEdit
+
+    def to(self, asked: Idempotency | None) -> SignedEdit | OtherRequestError:
+        """The answer to a request of the same device and key."""
+        return self.edit if asked == self.asked else OtherRequestError(asked and asked.key)
 
 
 class Store:
@@ -164,16 +209,6 @@ class Store:
                 found.revoked_at = now
             return found is not None
 
-    def next_sequence(self, device: str) -> int:
-        """A number larger than any that this device was ever given, and given to no one else."""
-        with self.writing() as session:
-            return session.execute(
-                update(Device)
-                .where(Device.id == device)
-                .values(sequence=Device.sequence + 1)
-                .returning(Device.sequence)
-            ).scalar_one()
-
     def kept_answer(
         self, device: str, asked: Idempotency | None, now: datetime
     ) -> SignedEdit | None:
@@ -184,49 +219,38 @@ class Store:
             kept = session.get(KeptAnswer, (device, asked.key))
         if kept is None or kept.expires_at <= now:
             return None
-        if kept.fingerprint != asked.fingerprint:
-            raise OtherRequestError(asked.key)
-        return SignedEdit(kept.edit, Signature(kept.key_id, kept.signature))
+        answer = _kept_answer(kept).to(asked)
+        if isinstance(answer, OtherRequestError):
+            raise answer
+        return answer
 
-    def record(self, issued: Issued, asked: Idempotency | None) -> SignedEdit:
-        """Remember an edit and, where asked, its answer; returns the edit to answer with.
+    def issue(self, wishes: Sequence[Wish]) -> list[SignedEdit | NoDeviceError | OtherRequestError]:
+        """Number, sign and remember edits in one transaction; the answers in the same order.
 
-        That is another one where the same request, sent twice at once, was answered first.
-        Raises OtherRequestError.
+        A number is larger than any that its device was ever given, and given to no one else. A
+        request that was answered before, also in this call, gets the same answer. What is wrong
+        with a wish comes in its place, and holds up no other.
         """
-        info = issued.info
-        edit = IssuedEdit(
-            device=info.device,
-            sequence=info.sequence,
-            model=info.model,
-            bundle=info.bundle,
-            prototype=info.prototype,
-            issued_at=info.issued_at,
-            expires_at=info.expires_at,
-            latent=issued.latent.astype("<f4").tobytes(),
-        )
-        try:
-            with self.writing() as session:
-                session.execute(delete(KeptAnswer).where(KeptAnswer.expires_at <= info.issued_at))
-                session.add(edit)
-                if asked is not None:
-                    session.add(
-                        KeptAnswer(
-                            device=info.device,
-                            key=asked.key,
-                            fingerprint=asked.fingerprint,
-                            edit=issued.data,
-                            key_id=issued.signature.key_id,
-                            signature=issued.signature.der,
-                            expires_at=info.expires_at,
-                        )
-                    )
-        except IntegrityError:
-            first = self.kept_answer(info.device, asked, info.issued_at)
-            if first is None:
-                raise
-            return first
-        return SignedEdit(issued.data, issued.signature)
+        with self.writing() as session:
+            devices = _hold(session, {wish.device for wish in wishes})
+            session.execute(delete(KeptAnswer).where(KeptAnswer.expires_at <= datetime.now(UTC)))
+            answers = _kept_answers(session, [wish for wish in wishes if wish.asked])
+            new: dict[_Name, Wish] = {}
+            for wish in wishes:
+                if wish.device in devices and wish.name not in answers:
+                    new.setdefault(wish.name, wish)
+            numbers = _next_sequences(session, Counter(wish.device for wish in new.values()))
+            made = {name: wish.sign(next(numbers[wish.device])) for name, wish in new.items()}
+            _remember(session, [(new[name].asked, issued) for name, issued in made.items()])
+        for name, issued in made.items():
+            edit = SignedEdit(issued.data, issued.signature, issued.info)
+            answers[name] = _Answer(new[name].asked, edit)
+        return [
+            answers[wish.name].to(wish.asked)
+            if wish.name in answers
+            else NoDeviceError(wish.device)
+            for wish in wishes
+        ]
 
     def add_measurement(self, measurement: StoredMeasurement) -> None:
         """Remember a measurement; gives it its id."""
@@ -242,3 +266,81 @@ class Store:
             query = query.where(StoredMeasurement.id < before)
         with self.reading() as session:
             return list(session.scalars(query.order_by(StoredMeasurement.id.desc()).limit(limit)))
+
+
+def _hold(session: Session, devices: set[str]) -> set[str]:
+    """Those that may have edits; nobody else numbers theirs before the transaction ends.
+
+    They are held in the order of their ids, so that no two transactions wait for each other.
+    """
+    query = (
+        select(Device.id)
+        .where(Device.id.in_(devices), Device.revoked_at.is_(None))
+        .order_by(Device.id)
+        .with_for_update(key_share=True)
+    )
+    return set(session.scalars(query))
+
+
+def _next_sequences(session: Session, wanted: Mapping[str, int]) -> dict[str, Iterator[int]]:
+    """So many numbers for each device."""
+    numbers: dict[str, Iterator[int]] = {}
+    for count in set(wanted.values()):
+        statement = (
+            update(Device)
+            .where(Device.id.in_([device for device, many in wanted.items() if many == count]))
+            .values(sequence=Device.sequence + count)
+            .returning(Device.id, Device.sequence)
+            .execution_options(synchronize_session=False)
+        )
+        for device, last in session.execute(statement):
+            numbers[device] = iter(range(last - count + 1, last + 1))
+    return numbers
+
+
+def _kept_answers(session: Session, wishes: Sequence[Wish]) -> dict[_Name, _Answer]:
+    """What these requests got before."""
+    if not wishes:
+        return {}
+    asked = tuple_(KeptAnswer.device, KeptAnswer.key).in_([wish.name for wish in wishes])
+    found = session.scalars(select(KeptAnswer).where(asked))
+    return {(kept.device, kept.key): _kept_answer(kept) for kept in found}
+
+
+def _kept_answer(kept: KeptAnswer) -> _Answer:
+    info = parse_info(container.decode(kept.edit)[1])
+    edit = SignedEdit(kept.edit, Signature(kept.key_id, kept.signature), info)
+    return _Answer(Idempotency(kept.key, kept.fingerprint), edit)
+
+
+def _remember(session: Session, made: Sequence[tuple[Idempotency | None, Issued]]) -> None:
+    """Write that edits were issued and, where asked, the answers."""
+    edits = [
+        {
+            "device": issued.info.device,
+            "sequence": issued.info.sequence,
+            "model": issued.info.model,
+            "bundle": issued.info.bundle,
+            "prototype": issued.info.prototype,
+            "issued_at": issued.info.issued_at,
+            "expires_at": issued.info.expires_at,
+            "latent": issued.latent.astype("<f4").tobytes(),
+        }
+        for _, issued in made
+    ]
+    answers = [
+        {
+            "device": issued.info.device,
+            "key": asked.key,
+            "fingerprint": asked.fingerprint,
+            "edit": issued.data,
+            "key_id": issued.signature.key_id,
+            "signature": issued.signature.der,
+            "expires_at": issued.info.expires_at,
+        }
+        for asked, issued in made
+        if asked is not None
+    ]
+    for table, rows in ((IssuedEdit, edits), (KeptAnswer, answers)):
+        if rows:
+            session.execute(insert(table), rows)

@@ -16,11 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy.exc import InterfaceError, OperationalError
 
 from persona.bundles import Bundle, open_bundle
 from persona.formats.errors import FormatError
-from persona.issuing import Issued, Issuer, OtherModelError, Request
+from persona.formats.observation import Observation
+from persona.issuing import Computed, Issuer, OtherModelError
 from persona.runs import Run, RunError, load_run
 from persona.signing import PublicKeys
 from persona_cloud.config import CloudConfig
@@ -28,7 +28,7 @@ from persona_cloud.problems import Problem
 from persona_cloud.rollout import Line
 from persona_cloud.rollouts import Rollouts
 from persona_cloud.signing_keys import SigningKeys
-from persona_cloud.store import Store
+from persona_cloud.store import AWAY, Store
 from persona_cloud.tables import Version
 
 FRESH_SECONDS = 1.0
@@ -47,18 +47,20 @@ class OtherInterfaceError(ValueError):
 
 
 @dataclass(frozen=True)
-class VersionRequest(Request):
-    """A device's wish, and who makes edits for the version that it has."""
+class Observed:
+    """What a device observed, and who makes edits for the version that it has."""
 
+    observation: Observation
     issuer: Issuer
 
 
-def make_edits(requests: Sequence[VersionRequest]) -> list[Issued]:
+def compute(requests: Sequence[Observed]) -> list[Computed]:
     """One forward for each version among the requests; the answers in the same order."""
-    answers: dict[int, Issued] = {}
+    answers: dict[int, Computed] = {}
     for issuer in {id(request.issuer): request.issuer for request in requests}.values():
         mine = [i for i, request in enumerate(requests) if request.issuer is issuer]
-        answers.update(zip(mine, issuer.issue([requests[i] for i in mine]), strict=True))
+        made = issuer.compute([requests[i].observation for i in mine])
+        answers.update(zip(mine, made, strict=True))
     return [answers[i] for i in range(len(requests))]
 
 
@@ -80,6 +82,7 @@ class Versions:
         self.name = first.run.record.config.name
         self.rollouts = Rollouts(store, self.name)
         self.rollouts.begin_with(self._row(first, None))
+        self.line()
 
     def line(self) -> Line:
         """The rollout, as it is or was a moment ago."""
@@ -90,7 +93,7 @@ class Versions:
             self._fresh_until = time.monotonic() + FRESH_SECONDS
         try:
             line = self.rollouts.line()
-        except (OperationalError, InterfaceError):
+        except AWAY:
             if known is None:
                 raise
             return known

@@ -1,12 +1,13 @@
 """Making edits: observations become signed edit files. The cloud and `persona edit make` use it."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from persona.bundles import Bundle
 from persona.formats.edit import EditInfo, encode_edit, quantise
@@ -45,6 +46,17 @@ class Issued:
     latent: Array
 
 
+@dataclass(frozen=True)
+class Computed:
+    """What the adapter makes of an observation: an edit that lacks whom it is for."""
+
+    observation: Observation
+    prototype: int
+    tensors: Mapping[str, NDArray[np.float16]]
+    probe: Array
+    latent: Array
+
+
 class Issuer:
     """Answers observations with signed edits for one bundle. Safe to call from several threads."""
 
@@ -75,15 +87,26 @@ class Issuer:
 
     def issue(self, requests: Sequence[Request], now: datetime | None = None) -> list[Issued]:
         """One forward for all requests; the answers in the same order."""
-        issued_at = (now or datetime.now(UTC)).replace(microsecond=0)
+        made, key = self.compute([request.observation for request in requests]), self.key()
+        return [
+            self.sign(computed, key, request.device, request.sequence, now)
+            for request, computed in zip(requests, made, strict=True)
+        ]
+
+    def key(self) -> SigningKey:
+        """The key that signs at this moment."""
+        return self._signer()
+
+    def compute(self, observations: Sequence[Observation]) -> list[Computed]:
+        """One forward for all observations; the answers in the same order."""
         manifest = self.bundle.manifest
-        rows = [encoder_input(manifest.observation, r.observation) for r in requests]
+        rows = [encoder_input(manifest.observation, observation) for observation in observations]
         with self._lock, torch.inference_mode():
             made = self._personaliser(torch.from_numpy(np.stack(rows)))
             edit = {name: value.numpy() for name, value in made.edit.items()}
             rounded = [
                 quantise(manifest.slots, {name: value[i] for name, value in edit.items()})
-                for i in range(len(requests))
+                for i in range(len(observations))
             ]
             as_sent = {
                 name: torch.from_numpy(np.stack([r[name] for r in rounded]).astype(np.float32))
@@ -92,21 +115,38 @@ class Issuer:
             probes = self._personaliser.probe(
                 self.run.backbone, made.prototype, as_sent, self._probe_inputs
             ).numpy()
-        key, answers = self._signer(), []
-        for i, request in enumerate(requests):
-            info = EditInfo(
-                model=manifest.model,
-                bundle=self.bundle.digest,
-                device=request.device,
-                sequence=request.sequence,
-                prototype=int(made.prototype[i]),
-                issued_at=issued_at,
-                expires_at=issued_at + self.lifetime,
+        return [
+            Computed(
+                observation,
+                int(made.prototype[i]),
+                rounded[i],
+                probes[i],
+                made.codes[i].flatten().numpy(),
             )
-            data = encode_edit(info, rounded[i], probes[i])
-            latent = made.codes[i].flatten().numpy()
-            answers.append(Issued(data, key.sign(data), info, latent))
-        return answers
+            for i, observation in enumerate(observations)
+        ]
+
+    def sign(
+        self,
+        computed: Computed,
+        key: SigningKey,
+        device: str,
+        sequence: int,
+        now: datetime | None = None,
+    ) -> Issued:
+        """The edit for a device, with the sequence number that it was given."""
+        issued_at = (now or datetime.now(UTC)).replace(microsecond=0)
+        info = EditInfo(
+            model=self.bundle.manifest.model,
+            bundle=self.bundle.digest,
+            device=device,
+            sequence=sequence,
+            prototype=computed.prototype,
+            issued_at=issued_at,
+            expires_at=issued_at + self.lifetime,
+        )
+        data = encode_edit(info, computed.tensors, computed.probe)
+        return Issued(data, key.sign(data), info, computed.latent)
 
 
 def _own_signer(run: Run, bundle: Bundle) -> Callable[[], SigningKey]:

@@ -34,9 +34,9 @@ from persona.formats.errors import Code, FormatError
 from persona.formats.observation import Observation, from_safetensors, parse_json
 from persona.formats.slots import tensor_names
 from persona.formats.strict_json import MAX_WHOLE
-from persona.issuing import Issued, Issuer, Request
+from persona.issuing import Issued, Issuer, Request, check_named
 from persona.runs import Run, load_run
-from persona.signing import PublicKeys
+from persona.signing import PublicKeys, SigningKey
 
 FORMAT = "persona.edits/1"
 PLAN, MANIFEST = "plan.json", "manifest.json"
@@ -124,23 +124,28 @@ def plan_edits(
     out: Path,
     lifetime: timedelta,
     part_rows: int | None = None,
+    key: SigningKey | None = None,
 ) -> Plan:
     """Begin a folder of edits, or find the one that was begun with the same run, bundle and file.
 
     observations: `.csv` or `.parquet` with the columns device, sequence and observation (JSON
     text, or safetensors as binary). part_rows: as many as 64 MiB of edits hold, unless it is given.
-    Raises PlanError, PlaceError, and what opening run and bundle raises.
+    key: one of the run's keys folder that devices have learned of; the run's first one, which the
+    bundle must name, unless it is given. Raises PlanError, PlaceError, and what opening run and
+    bundle raises.
     """
     run, bundle = _opened(run_path, bundle_path)
-    Issuer(run, bundle, lifetime)
-    key, digest = run.edit_key().id, _sha256(observations)
+    signing, digest = key or run.edit_key(), _sha256(observations)
+    if key is None:
+        check_named(signing, bundle)
+    Issuer(run, bundle, lifetime, lambda: signing)
     if (out / PLAN).is_file():
         found = read_plan(out)
         wanted = replace(
             found,
             bundle=bundle.digest,
             made_with=run.record.files,
-            key_id=key,
+            key_id=signing.id,
             observations=digest,
             expires_at=format_time(parse_time(found.issued_at) + lifetime),
         )
@@ -164,7 +169,7 @@ def plan_edits(
             model=run.model,
             bundle=bundle.digest,
             made_with=run.record.files,
-            key_id=key,
+            key_id=signing.id,
             observations=digest,
             rows=rows,
             part_rows=size,
@@ -212,7 +217,8 @@ class PartMaker:
         self._out, self._part_rows = out, plan.part_rows
         self._issued_at = parse_time(plan.issued_at)
         lifetime = parse_time(plan.expires_at) - self._issued_at
-        self._issuer = Issuer(*_opened(run, bundle), lifetime)
+        key = _private_key(run / "keys", plan.key_id)
+        self._issuer = Issuer(*_opened(run, bundle), lifetime, lambda: key)
         self._observations = pq.ParquetFile(out / _COPY)
 
     def make(self, part: int) -> Part:
@@ -291,6 +297,16 @@ class PartMaker:
 def _opened(run_path: Path, bundle_path: Path) -> tuple[Run, Bundle]:
     run = load_run(run_path)
     return run, open_bundle(bundle_path, PublicKeys([run.bundle_key().public]))
+
+
+def _private_key(folder: Path, name: str) -> SigningKey:
+    for path in sorted(folder.glob("*.pem")):
+        key = SigningKey.load_or_create(path)
+        if key.id == name:
+            return key
+    raise PlanError(
+        f"{folder} holds no private key {name}, with which this was begun; put it there"
+    )
 
 
 def _addressee(device: str | None, sequence: int | None) -> tuple[str, int]:

@@ -1,28 +1,34 @@
 """Requests that come together share a forward, and nobody waits for company or gets another's.
 
-PERSONA_REQUESTS=100000 makes the large version: so many requests, of a 20th as many devices.
+PERSONA_REQUESTS=100000 makes the large version.
 """
 
 import os
 import threading
 import time
+from collections import defaultdict
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 import pytest
 from cloud_phone import enrol_at, problem
+from databases import rows
 
 from persona.bundles import open_bundle
 from persona.formats import container
 from persona.formats.edit import parse_info
 from persona.issuing import Issuer, Request
-from persona_cloud.batching import Batcher, BusyError
+from persona_cloud.batching import Batcher, BusyError, Places
 from persona_cloud.config import Limits
+from persona_cloud.store import AWAY, Store, Wish
+from persona_cloud.tables import Device as StoredDevice
+from persona_cloud.versions import Observed, compute
 
 COUNT = int(os.environ.get("PERSONA_REQUESTS", "2000"))
-DEVICES = COUNT // 20
+DEVICES = 1000
 
 
 @pytest.fixture(scope="module")
@@ -58,30 +64,47 @@ def request_of(observations, index):
     return Request(f"device {index % DEVICES}", index + 1, observations[index % len(observations)])
 
 
-def test_each_of_thousands_gets_what_it_would_get_alone(issuer, observations):
+def test_each_of_thousands_gets_what_it_would_get_alone(issuer, observations, url):
+    """Forward and transaction are shared, as in the cloud; all that was given out is compared."""
     alone = {
         index: issuer.issue([Request("alone", 1, observation)])[0]
         for index, observation in enumerate(observations)
     }
-    sizes = []
+    sizes, store, now = [], Store(url), datetime.now(UTC)
+    with store.writing() as session:
+        session.add_all(StoredDevice(f"device {i}", "other", now) for i in range(DEVICES))
 
     def make(requests):
         sizes.append(len(requests))
-        return issuer.issue(requests)
+        return compute(requests)
 
-    batcher = Batcher(make, max_batch=32, max_waiting=64)
+    computing = Batcher(make, max_batch=32)
+    issuing = Batcher(store.issue, max_batch=32, shared=AWAY)
+
+    key = issuer.key()
+
+    def ask(index):
+        computed = computing.answer(Observed(observations[index % len(observations)], issuer))
+        device = f"device {index % DEVICES}"
+        return issuing.answer(Wish(device, partial(issuer.sign, computed, key, device)))
+
     with ThreadPoolExecutor(32) as pool:
-        given = list(pool.map(lambda i: batcher.issue(request_of(observations, i)), range(COUNT)))
+        given = list(pool.map(ask, range(COUNT)))
     assert sum(sizes) == COUNT
     assert max(sizes) > 1
-    for index, issued in enumerate(given):
-        info = parse_info(container.decode(issued.data)[1])
-        assert (info.device, info.sequence) == (f"device {index % DEVICES}", index + 1)
+    numbers = defaultdict(list)
+    for index, edit in enumerate(given):
+        info = parse_info(container.decode(edit.data)[1])
+        assert info == edit.info
+        assert info.device == f"device {index % DEVICES}"
+        numbers[info.device].append(info.sequence)
         expected = alone[index % len(observations)]
         assert info.prototype == expected.info.prototype
-        mine, whole = tensors(issued.data), tensors(expected.data)
+        mine, whole = tensors(edit.data), tensors(expected.data)
         for name, tensor in whole.items():
             np.testing.assert_allclose(mine[name], tensor, rtol=2e-3, atol=1e-6, err_msg=name)
+    assert len(numbers) == DEVICES
+    assert all(sorted(got) == list(range(1, len(got) + 1)) for got in numbers.values())
 
 
 def test_a_request_alone_is_made_at_once_by_its_own_thread(issuer, observations):
@@ -91,18 +114,18 @@ def test_a_request_alone_is_made_at_once_by_its_own_thread(issuer, observations)
         threads.append(threading.current_thread())
         return issuer.issue(requests)
 
-    batcher = Batcher(make, max_batch=32, max_waiting=64)
+    batcher = Batcher(make, max_batch=32)
     for index in range(3):
-        batcher.issue(request_of(observations, index))
+        batcher.answer(request_of(observations, index))
     assert threads == [threading.current_thread()] * 3
 
 
 def test_those_who_come_during_a_forward_share_the_next(issuer, observations, gate):
-    batcher = Batcher(gate.around(issuer.issue), max_batch=4, max_waiting=64)
+    batcher = Batcher(gate.around(issuer.issue), max_batch=4)
     with ThreadPoolExecutor(8) as pool:
-        first = pool.submit(batcher.issue, request_of(observations, 0))
+        first = pool.submit(batcher.answer, request_of(observations, 0))
         assert gate.begun.acquire(timeout=60)
-        others = [pool.submit(batcher.issue, request_of(observations, i)) for i in range(1, 7)]
+        others = [pool.submit(batcher.answer, request_of(observations, i)) for i in range(1, 7)]
         wait_until(lambda: len(batcher._queue) == 6)
         gate.open.set()
         answers = [first.result(10), *(other.result(10) for other in others)]
@@ -113,39 +136,62 @@ def test_those_who_come_during_a_forward_share_the_next(issuer, observations, ga
 def test_a_request_that_fails_fails_alone(issuer, observations, gate):
     good = request_of(observations, 1)
     bad = replace(good, observation=replace(good.observation, mean=np.zeros(1, np.float32)))
-    batcher = Batcher(gate.around(issuer.issue), max_batch=8, max_waiting=64)
+    batcher = Batcher(gate.around(issuer.issue), max_batch=8)
     with ThreadPoolExecutor(4) as pool:
-        first = pool.submit(batcher.issue, good)
+        first = pool.submit(batcher.answer, good)
         assert gate.begun.acquire(timeout=60)
-        others = [pool.submit(batcher.issue, request) for request in (good, bad, good)]
+        others = [pool.submit(batcher.answer, request) for request in (good, bad, good)]
         wait_until(lambda: len(batcher._queue) == 3)
         gate.open.set()
         failures = [future.exception(10) for future in (first, *others)]
     assert [failure is not None for failure in failures] == [False, False, True, False]
-    assert batcher.issue(good).info.device == good.device
+    assert batcher.answer(good).info.device == good.device
 
 
-def test_an_edit_that_was_not_asked_for_is_never_handed_out(issuer, observations):
-    def confused(requests):
-        return issuer.issue([replace(requests[0], device="somebody else")])
+def test_where_no_request_is_to_blame_all_fail_at_once_and_none_is_tried_again(gate):
+    def away(_):
+        raise ConnectionError
 
-    batcher = Batcher(confused, max_batch=8, max_waiting=64)
-    with pytest.raises(RuntimeError, match="not the one that was asked for"):
-        batcher.issue(request_of(observations, 0))
+    batcher = Batcher(gate.around(away), max_batch=8, shared=(ConnectionError,))
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(batcher.answer, 0)
+        assert gate.begun.acquire(timeout=60)
+        others = [pool.submit(batcher.answer, number) for number in range(1, 4)]
+        wait_until(lambda: len(batcher._queue) == 3)
+        gate.open.set()
+        failures = [future.exception(10) for future in (first, *others)]
+    assert [type(failure) for failure in failures] == [ConnectionError] * 4
+    assert gate.sizes == [1, 3]
 
 
-def test_there_are_only_so_many_places(issuer):
-    batcher = Batcher(issuer.issue, max_batch=8, max_waiting=2)
-    with batcher.place(), batcher.place(), pytest.raises(BusyError), batcher.place():
+def test_an_edit_made_from_anothers_observation_is_never_handed_out(
+    other_cloud, bundle, observations, url, monkeypatch
+):
+    def confused(self, _):
+        return compute_one(self, [observations[1]])
+
+    compute_one = Issuer.compute
+    with other_cloud() as http:
+        phone = enrol_at(http, bundle)
+        with monkeypatch.context() as broken:
+            broken.setattr(Issuer, "compute", confused)
+            problem(phone.ask(observations[0]), 500, "server.failed")
+        assert rows(url, "SELECT * FROM issued_edits") == []
+        assert phone.verify(phone.ask(observations[0])).info.sequence == 1
+
+
+def test_there_are_only_so_many_places():
+    places = Places(2)
+    with places.take(), places.take(), pytest.raises(BusyError), places.take():
         pass
-    with batcher.place():
+    with places.take():
         pass
 
 
 def test_an_overloaded_cloud_says_when_to_come_again_and_recovers(
     other_cloud, bundle, observations, monkeypatch, gate
 ):
-    monkeypatch.setattr(Issuer, "issue", held(Issuer.issue, gate))
+    monkeypatch.setattr(Issuer, "compute", held(Issuer.compute, gate))
     with other_cloud(limits=Limits(max_waiting=2)) as http, ThreadPoolExecutor(3) as pool:
         phone = enrol_at(http, bundle)
         asked = [pool.submit(phone.ask, observations[0]) for _ in range(3)]
@@ -159,12 +205,12 @@ def test_an_overloaded_cloud_says_when_to_come_again_and_recovers(
         assert phone.verify(phone.ask(observations[1])).info.sequence > max(sequences)
 
 
-def held(issue, gate):
-    def issued(self, requests, now=None):
+def held(compute, gate):
+    def computed(self, observed):
         gate.open.wait(60)
-        return issue(self, requests, now or datetime.now(UTC))
+        return compute(self, observed)
 
-    return issued
+    return computed
 
 
 def wait_until(true):

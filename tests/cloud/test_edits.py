@@ -195,7 +195,7 @@ def test_a_failure_inside_tells_nothing_and_leaves_nothing_half_done(
         raise RuntimeError("adapter.safetensors at some private place")
 
     with monkeypatch.context() as broken:
-        broken.setattr(Issuer, "issue", fail)
+        broken.setattr(Issuer, "compute", fail)
         response = phone.ask(observations[0], **{"Idempotency-Key": "e"})
     assert "private" not in problem(response, 500, "server.failed")["detail"]
     for table in ("issued_edits", "kept_answers"):

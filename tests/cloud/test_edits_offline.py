@@ -7,6 +7,7 @@ import csv
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,10 @@ from persona.formats.observation import Envelope, to_json, to_safetensors
 from persona.formats.verify import Signature, verify_edit
 from persona.issuing import Issuer, Request
 from persona.offline_edits import PartMaker, PlanError, finish, plan_edits, unfinished
+from persona.runs import load_run
+from persona.signing import PublicKeys
+from persona_cloud.signing_keys import SigningKeys
+from persona_cloud.store import Store
 
 COUNT = int(os.environ.get("PERSONA_OBSERVATIONS", "320"))
 WEEK = timedelta(days=7)
@@ -247,6 +252,27 @@ def test_the_command_says_what_it_made(write, run, bundle, tmp_path):
     assert (code, said["edits"], said["refused"]) == (0, 69, {"container.truncated": 1})
     code, again = told(*words, "--out", tmp_path / "out")
     assert (code, again["edits"], again["parts_made_now"]) == (0, 69, 0)
+
+
+def test_after_a_new_key_the_command_signs_with_the_one_that_the_cloud_signs_with(
+    write, run, bundle, tmp_path
+):
+    own, database = tmp_path / "own", f"sqlite:///{tmp_path / 'cloud.sqlite'}"
+    shutil.copytree(run.path, own)
+    keys, first = SigningKeys(Store(database), own / "keys"), load_run(own).edit_key()
+    words = ["edits", write(3), "--run", own, "--bundle", bundle.path, "--database", database]
+    told(*words, "--out", tmp_path / "before")
+    new = keys.add("edit")
+    keys.revoke(first.id)
+    told(*words, "--out", tmp_path / "after")
+    for out, key in (("before", first.public), ("after", new.public_key)):
+        for row in index_of(tmp_path / out):
+            data, trusted = bytes_of(tmp_path / out, row), PublicKeys([key])
+            assert trusted.verifies(row["key_id"], row["signature"], data)
+    (file,) = (own / "keys").glob("edit-*.pem")
+    file.unlink()
+    _, said = told(*words, "--out", tmp_path / "without")
+    assert "no private key that devices trust" in said["error"]["message"]
 
 
 def test_without_ray_the_command_says_how_to_get_it(write, run, bundle, tmp_path, monkeypatch):

@@ -124,22 +124,24 @@ def check_each_is_its_own(edits):
 
 
 def test_a_worker_killed_in_mid_request_costs_a_repetition(cloud, bundle, observations):
-    with cloud(delay=0.3) as (server, http):
-        phones = [enrol_at(http, bundle) for _ in range(12)]
-        with ThreadPoolExecutor(12) as pool:
-            asked = [
+    with cloud(delay=0.3) as (server, http), ThreadPoolExecutor(12) as pool:
+        phones = list(pool.map(lambda _: enrol_at(http, bundle), range(12)))
+
+        def ask_all():
+            return [
                 pool.submit(ask_until_answered, phone, observations[i % 8], f"key-{i}")
                 for i, phone in enumerate(phones)
             ]
-            time.sleep(0.15)
-            victim = server.workers()[0]
-            os.kill(victim, signal.SIGKILL)
-            answers = [one.result() for one in asked]
+
+        asked = ask_all()
+        time.sleep(0.15)
+        victim = server.workers()[0]
+        os.kill(victim, signal.SIGKILL)
+        answers = [one.result() for one in asked]
         check_each_is_its_own(list(zip(phones, answers, strict=True)))
         until(lambda: victim not in server.workers() and len(server.workers()) == 2)
-        for i, phone in enumerate(phones):
-            again = ask_until_answered(phone, observations[i % 8], f"key-{i}")
-            assert again.content == answers[i].content
+        for before, again in zip(answers, ask_all(), strict=True):
+            assert again.result().content == before.content
         assert ready(http)
 
 

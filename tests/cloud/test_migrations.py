@@ -10,6 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from databases import driver, rows
 from sqlalchemy import create_engine
+from wishes import wish
 
 from persona_cloud.database import StoreError, open_database
 from persona_cloud.store import Store
@@ -78,11 +79,12 @@ def test_a_database_from_before_migrations_keeps_its_devices_and_their_sequences
     device, token = store.token("digest")
     assert (device.id, device.sequence, device.revoked_at) == ("phone", 7, None)
     assert token.expires_at == datetime(2026, 12, 1, 10, tzinfo=UTC)
-    assert store.next_sequence("phone") == 8
     assert len(store.measurements({}, None, 10)) == 1
     assert rows(old, "SELECT device, sequence FROM issued_edits") == [("phone", 7)]
     assert rows(old, "SELECT fingerprint FROM kept_answers") == [("f",)]
     assert differences(old) == []
+    (edit,) = store.issue([wish("phone")])
+    assert edit.info.sequence == 8
 
 
 def test_a_migrated_database_still_refuses_rows_of_no_device(old):

@@ -1,8 +1,9 @@
 """Prototypes follow what devices have shown, and the next version is one that devices accept."""
 
 import json
+import shutil
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import numpy as np
@@ -25,8 +26,10 @@ from persona.training.devices import edited_part, losses, observe
 from persona.training.pipeline import open_dataset
 from persona.training.refinement import followed_centres, refine_from_latents, refit, stability
 from persona_cloud import CloudConfig, create_app
+from persona_cloud.identity import new_operator_key
 from persona_cloud.refining import stored_latents
 from persona_cloud.serving import running
+from persona_cloud.signing_keys import SigningKeys
 from persona_cloud.store import Store
 
 DRIFTED = CONFIG.with_data({"rotation": 20.0, "contrast": [0.3, 0.5]})
@@ -288,6 +291,66 @@ def test_the_command_reports_what_moved_and_what_held_out_devices_gain(
     assert (said["edits"], said["stability"]["devices"]) == (40, 40)
     assert said["gains"]["devices"] == CONFIG.evaluation.devices
     assert open_bundle(tmp_path / "next" / "bundle").digest == said["bundle"]
+
+
+def test_what_it_made_is_published_as_the_command_says(run, bundle, asked, tmp_path):
+    words = ["refine", run.path, "--bundle", bundle.path, "--database", asked]
+    _, said = told(*words, "--out", tmp_path / "versions" / "next")
+    secret, key = new_operator_key("releases", ["models"])
+    Store(asked).add_operator_key(key)
+    config = CloudConfig(run.path, bundle.path, asked, versions=tmp_path / "versions")
+    headers = {"Authorization": f"Bearer {secret}"}
+    with running(create_app(config)) as address:
+        publish = said["publish"]
+        answer = httpx.post(f"{address}{publish['path']}", json=publish["body"], headers=headers)
+    assert (answer.status_code, answer.json()["bundle"]) == (201, said["bundle"])
+
+
+@pytest.fixture
+def own(run, tmp_path):
+    """The run with keys that these tests may change."""
+    shutil.copytree(run.path, tmp_path / "own")
+    return tmp_path / "own"
+
+
+def test_after_a_new_bundle_key_the_next_version_is_signed_with_it(own, bundle, asked, tmp_path):
+    store = Store(asked)
+    keys, old = SigningKeys(store, own / "keys"), load_run(own).bundle_key().id
+    new = keys.add("bundle")
+    keys.add("edit")
+    keys.retire(load_run(own).edit_key().id, timedelta(days=7))
+    words = ["refine", own, "--bundle", bundle.path, "--database", asked]
+    (private,) = (path for path in (own / "keys").glob("bundle-*.pem"))
+    shutil.copy2(private, own / "keys" / "bundles.pem")
+    keys.revoke(old)
+    code, said = told(*words, "--out", tmp_path / "next")
+    assert code == 0, said
+    assert open_bundle(tmp_path / "next" / "bundle", keys.publishers()).key_id == new.id
+    config = CloudConfig(tmp_path / "next" / "run", tmp_path / "next" / "bundle", asked)
+    assert create_app(config)
+
+
+def test_a_key_that_devices_do_not_trust_signs_no_version(own, bundle, asked, tmp_path):
+    keys = SigningKeys(Store(asked), own / "keys")
+    old = load_run(own).bundle_key().id
+    keys.add("bundle")
+    keys.revoke(old)
+    words = ["refine", own, "--bundle", bundle.path, "--database", asked]
+    code, said = told(*words, "--out", tmp_path / "next")
+    assert (code, said["error"]["code"]) == (2, "usage.signingkey")
+    assert f"holds {old}, which devices do not trust" in said["error"]["message"]
+    assert not (tmp_path / "next").exists()
+
+
+def test_where_the_private_key_is_not_none_is_made(own, bundle, asked, tmp_path):
+    (own / "keys" / "bundles.pem").unlink()
+    public = (own / "keys" / "bundles.pem.pub").read_bytes()
+    words = ["refine", own, "--bundle", bundle.path, "--database", asked]
+    code, said = told(*words, "--out", tmp_path / "next")
+    assert (code, said["error"]["code"]) == (2, "usage.signingkey")
+    assert "refine where you export" in said["error"]["message"]
+    assert not (own / "keys" / "bundles.pem").exists()
+    assert (own / "keys" / "bundles.pem.pub").read_bytes() == public
 
 
 def test_a_version_with_which_devices_lose_is_not_written(

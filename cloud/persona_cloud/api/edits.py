@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -10,7 +11,7 @@ from werkzeug.http import http_date
 
 from persona.bundles import Bundle
 from persona.formats import container
-from persona.formats.edit import MEDIA_TYPE, format_time, parse_info
+from persona.formats.edit import MEDIA_TYPE, format_time
 from persona.formats.errors import Code
 from persona.formats.observation import (
     MEDIA_TYPE_SAFETENSORS,
@@ -25,14 +26,20 @@ from persona.issuing import Issuer
 from persona.signing import to_text
 from persona_cloud.api.bundle_files import bundle_url
 from persona_cloud.batching import BusyError
-from persona_cloud.identity import enrolled_device
+from persona_cloud.identity import enrolled_device, unauthorised
 from persona_cloud.incoming import JSON, body, media_type, representation
 from persona_cloud.openapi import BINARY, Answer, Body, Operation, Parameter, operation
 from persona_cloud.outgoing import answer
 from persona_cloud.problems import KINDS, Problem
 from persona_cloud.service import service
-from persona_cloud.store import Idempotency, OtherRequestError, SignedEdit
-from persona_cloud.versions import VersionRequest
+from persona_cloud.store import (
+    Idempotency,
+    NoDeviceError,
+    OtherRequestError,
+    SignedEdit,
+    Wish,
+)
+from persona_cloud.versions import Observed
 
 blueprint = Blueprint("edits", __name__)
 
@@ -123,12 +130,14 @@ def make_edit(model: str) -> Response:
     issuer = _issuer(kind, data, wanted_version)
     observation = _observation(issuer.bundle, kind, data)
     try:
-        with here.batcher.place(), here.metrics.waiting.track_inprogress():
+        with here.places.take(), here.metrics.waiting.track_inprogress():
             edit = _make(device.id, observation, asked, issuer)
     except BusyError:
         raise Problem(
             "server.busy", "Other edits are being made", headers={"Retry-After": "1"}
         ) from None
+    except NoDeviceError:
+        raise unauthorised("token.revoked", "The device was shut out by the operator") from None
     except OtherRequestError as error:
         raise Problem(
             "idempotency.other_request",
@@ -148,10 +157,14 @@ def _make(
     kept = here.store.kept_answer(device, asked, datetime.now(UTC))
     if kept is not None:
         return kept
-    sequence = here.store.next_sequence(device)
-    issued = here.batcher.issue(VersionRequest(device, sequence, observation, issuer))
-    edit = here.store.record(issued, asked)
-    here.metrics.edits.labels(str(issued.info.prototype).lower()).inc()
+    computed = here.computing.answer(Observed(observation, issuer))
+    if computed.observation is not observation:
+        raise RuntimeError("the edit was made from another observation")
+    sign = partial(issuer.sign, computed, issuer.key(), device)
+    edit = here.issuing.answer(Wish(device, sign, asked))
+    if edit.info.device != device:
+        raise RuntimeError("the edit is another device's")
+    here.metrics.edits.labels(str(edit.info.prototype).lower()).inc()
     return edit
 
 
@@ -204,7 +217,7 @@ def _named_bundle(kind: str, data: bytes) -> Any:
 
 def _answer(edit: SignedEdit, wanted: str) -> Response:
     """An edit with its signature, as a file or as JSON: a function of what was stored."""
-    info = parse_info(container.decode(edit.data)[1])
+    info = edit.info
     key, signature = edit.signature.key_id, to_text(edit.signature.der)
     if wanted == JSON:
         response = answer(

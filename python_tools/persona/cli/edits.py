@@ -4,10 +4,14 @@ import time
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from persona.cli.terminal import command, json_option, progress_stages, say_json, stdout
+
+if TYPE_CHECKING:
+    from persona.signing import SigningKey
 
 
 @click.command()
@@ -37,6 +41,13 @@ from persona.cli.terminal import command, json_option, progress_stages, say_json
     show_default=True,
     help="How long an edit is valid.",
 )
+@click.option(
+    "--database",
+    envvar="DATABASE_URL",
+    help="The cloud's, also from DATABASE_URL: the key that signs there signs here. Needed once "
+    "keys were added or revoked.  [default: the run's first key signs]",
+    metavar="URL",
+)
 @json_option
 @command
 def edits(
@@ -46,6 +57,7 @@ def edits(
     out: Path,
     ray: str | None,
     valid_days: int,
+    database: str | None,
     as_json: bool,
 ) -> None:
     """Compute signed edits for a file of observations.
@@ -64,7 +76,8 @@ def edits(
         import_ray()
     with progress_stages() as stages:
         stages("reading the observations")
-        plan = plan_edits(observations, run, bundle, out, timedelta(days=valid_days))
+        key = None if database is None else _signing_at(database, run)
+        plan = plan_edits(observations, run, bundle, out, timedelta(days=valid_days), key=key)
         parts = unfinished(plan, out)
         advance, done = stages("making edits"), Counter({"parts": plan.parts - len(parts)})
         advance(done["parts"], max(1, plan.parts))
@@ -105,3 +118,19 @@ def edits(
         stdout.print(f"{done['rows']:,} now, in {seconds:.1f} s", highlight=False)
     for code, refused in problems.most_common():
         stdout.print(f"[yellow]{refused:,} refused[/]: {code}", highlight=False)
+
+
+def _signing_at(database: str, run: Path) -> "SigningKey":
+    """The key that signs in the cloud with this database. Raises SigningKeyError, StoreError."""
+    from persona.signing import SigningKeyError
+    from persona_cloud.problems import Problem
+    from persona_cloud.signing_keys import SigningKeys
+    from persona_cloud.store import Store
+
+    try:
+        return SigningKeys(Store(database), run / "keys").current()
+    except Problem:
+        raise SigningKeyError(
+            f"{run / 'keys'} holds no private key that devices trust to sign edits; copy there one "
+            f"that `persona operator signing-key list {run}` names"
+        ) from None

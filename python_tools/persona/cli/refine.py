@@ -1,5 +1,6 @@
 """`persona refine`: what devices have shown since the last version becomes the next one."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,9 @@ from persona.cli.terminal import (
 
 if TYPE_CHECKING:
     from persona.refined import Gains
+    from persona.runs import Run
     from persona.training.refinement import Stability
+    from persona_cloud.signing_keys import SigningKeys
 
 MOST_DEVICES = 200_000
 """So many settle each of eight centres to within a hundredth of a deviation."""
@@ -74,20 +77,21 @@ def refine(
     from persona.refined import refine as refine_run
     from persona.refined import save_refined
     from persona.runs import last_bundle, load_run
-    from persona.signing import PublicKeys
     from persona.training.pipeline import open_dataset
     from persona_cloud.refining import stored_latents
+    from persona_cloud.signing_keys import SigningKeys
+    from persona_cloud.store import Store
 
     torch.set_num_threads(1)
     check_place(out)
     loaded = load_run(run)
-    trusted = PublicKeys([loaded.bundle_key().public])
-    opened = open_bundle(bundle or last_bundle(run), trusted)
+    url = database_of(run, database)
+    keys = SigningKeys(Store(url), loaded.path / "keys")
+    _check_bundle_key(loaded, keys)
+    opened = open_bundle(bundle or last_bundle(run), keys.publishers_ever())
     config = loaded.record.config
     labelled = data is not None or not datasets[config.data.name].needs_root
-    found = stored_latents(
-        database_of(run, database), opened.digest, loaded.bank.centres.shape[1], MOST_DEVICES
-    )
+    found = stored_latents(url, opened.digest, loaded.bank.centres.shape[1], MOST_DEVICES)
     with progress_stages() as stages:
         dataset = open_dataset(config, data) if labelled else None
         refined, gains = refine_run(loaded, found.latents, dataset, stages)
@@ -102,15 +106,44 @@ def refine(
             said,
         )
     report = save_refined(loaded, opened, refined, gains, out)
+    path = f"/v1/models/{report.model}/versions"
+    body = {"run": f"{out.name}/run", "bundle": f"{out.name}/bundle"}
     if as_json:
-        say_json({"out": str(out), "edits": found.edits, **schema.encode(report)})
+        publish = {"path": path, "body": body}
+        say_json(
+            {"out": str(out), "edits": found.edits, "publish": publish, **schema.encode(report)}
+        )
         return
     stdout.print(
         f"[green]refined[/] {out}: {opened.digest[:12]} → [bold]{report.bundle[:12]}[/], from "
         f"{refined.stability.devices} devices with {found.edits} edits"
     )
     _print(refined.stability, gains)
-    stdout.print(f"next: persona bundle verify {out / 'bundle'}", highlight=False)
+    next_steps = (
+        f"next: persona bundle verify {out / 'bundle'}",
+        f"then put {out} into the folder that servers publish from (persona serve --versions):",
+        f'curl "$CLOUD{path}" -H "Authorization: Bearer $OPERATOR_KEY" '
+        f"-H 'Content-Type: application/json' -d '{json.dumps(body)}'",
+    )
+    for step in next_steps:
+        stdout.print(step, highlight=False, markup=False, soft_wrap=True)
+
+
+def _check_bundle_key(run: "Run", keys: "SigningKeys") -> None:
+    """The next version must be signed here by a key that devices trust. Raises SigningKeyError."""
+    from persona.signing import SigningKeyError
+
+    path = run.path / "keys" / "bundles.pem"
+    if not path.is_file():
+        raise SigningKeyError(
+            f"{path} is not here, and the next version must be signed with it; refine where you "
+            "export, with DATABASE_URL of the cloud"
+        )
+    if not keys.publishers().knows(run.bundle_key().id):
+        raise SigningKeyError(
+            f"{path} holds {run.bundle_key().id}, which devices do not trust; copy a private key "
+            f"over it that `persona operator signing-key list {run.path}` names for bundles"
+        )
 
 
 def _print(stability: "Stability", gains: "Gains | None") -> None:

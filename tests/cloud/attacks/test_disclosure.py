@@ -28,7 +28,7 @@ def test_tokens_keys_and_observations_never_reach_the_log(phone, observations, l
     phone.http.get("/v1/measurements", params={"model": phone.token}, headers=phone.authorization)
     phone.http.get(f"/{phone.token}")
     with monkeypatch.context() as broken:
-        broken.setattr(Issuer, "issue", lambda *_: 1 / 0)
+        broken.setattr(Issuer, "compute", lambda *_: 1 / 0)
         phone.ask(observations[0])
     written = "\n".join(log())
     assert "ZeroDivisionError" in written
@@ -80,7 +80,7 @@ def test_a_failure_tells_an_incident_and_nothing_else(phone, observations, log, 
     def fail(*_):
         raise RuntimeError("/srv/keys/edits.pem")
 
-    monkeypatch.setattr(Issuer, "issue", fail)
+    monkeypatch.setattr(Issuer, "compute", fail)
     response = phone.ask(observations[0])
     detail = problem(response, 500, "server.failed")["detail"]
     assert "/srv" not in response.text
