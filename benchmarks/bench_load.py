@@ -142,7 +142,7 @@ def main() -> int:
 
 
 def _draw(table: dict[str, tuple[dict[str, int], dict[str, tuple[float, float]]]]) -> None:
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.6), sharey=True)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8), sharey=True, layout="constrained")
     names, places = list(table), np.arange(len(table))
     for offset, index, label in ((-0.2, 0, "first"), (0.2, 1, "warm")):
         ratios = [times["ours"][index] / times["rival"][index] for _, times in table.values()]
@@ -151,7 +151,7 @@ def _draw(table: dict[str, tuple[dict[str, int], dict[str, tuple[float, float]]]
     left.set_yticks(places, names, fontsize=8)
     left.invert_yaxis()
     left.set_xlabel("load ÷ baked export")
-    left.legend(fontsize=7)
+    left.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
     start = np.zeros(len(table))
     for part in ("program", "head", "base", "golden"):
         widths = np.array([sizes[part] / sizes["rival"] for sizes, _ in table.values()])
@@ -159,8 +159,7 @@ def _draw(table: dict[str, tuple[dict[str, int], dict[str, tuple[float, float]]]
         start += widths
     right.axvline(1, color="black", linewidth=0.8)
     right.set_xlabel("bundle without prototypes ÷ baked file")
-    right.legend(fontsize=7)
-    figure.tight_layout()
+    right.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4, frameon=False)
     figure.savefig(CHART, dpi=110)
     plt.close(figure)
     print(f"chart: {CHART}")
