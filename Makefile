@@ -25,7 +25,7 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)  ## the whole path on this machine: train, export, serve, adapt, measure, report
 	$(BIN)/persona demo $(ARGS)
 
-test: $(READY) lint  ## everything that CI runs: lint, types and all tests
+test: $(READY) lint  ## lint, types and all tests
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(READY)  ## ruff, ruff format and mypy

