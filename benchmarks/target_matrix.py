@@ -76,11 +76,11 @@ def page(cells: dict[str, Cell]) -> str:
         "for no runtime here executes it. * marks a dense slot that is patched into a head of its "
         "own, see [edit-format](edit-format.md#a-program-in-two). Numbers in brackets are reasons.",
         "",
-        "Models have random weights, MobileNetV3-small inputs of 32 × 32; tolerances are 1e-5 (fp32; "
-        "delegates that run elsewhere 1e-4), 1e-2 (fp16) and 5e-2 (int8). A graph that is lowered "
-        "only is run in fp32 whatever its precision, so Vulkan's fp16 is not proven by its figure. "
-        "What `persona export` also proves of each program (prototypes, golden inputs, observations, "
-        "that every slot has an effect) is not repeated here.",
+        "Models have random weights, MobileNetV3-small inputs of 32 × 32; tolerances are 1e-5 "
+        "(fp32; delegates that run elsewhere 1e-4), 1e-2 (fp16) and 5e-2 (int8). A graph that is "
+        "lowered only is run in fp32 whatever its precision, so Vulkan's fp16 is not proven by its "
+        "figure. What `persona export` also proves of each program (prototypes, golden inputs, "
+        "observations, that every slot has an effect) is not repeated here.",
         "",
     ]
     for kind in KINDS:
