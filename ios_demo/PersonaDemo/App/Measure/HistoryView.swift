@@ -16,14 +16,20 @@ struct HistoryView: View {
                     ForEach(history.entries) { entry in
                         HistoryRow(entry: entry, baseline: history.baseline)
                             .swipeActions {
-                                Button("Baseline") { model.setBaseline(entry.id) }
-                                    .tint(.accentColor)
+                                if entry.isValid {
+                                    Button("Baseline") { model.setBaseline(entry.id) }
+                                        .tint(.accentColor)
+                                }
                             }
                             .contextMenu {
-                                Button("Use as baseline") { model.setBaseline(entry.id) }
+                                if entry.isValid {
+                                    Button("Use as baseline") { model.setBaseline(entry.id) }
+                                }
                             }
-                            .accessibilityAction(named: "Use as baseline") {
-                                model.setBaseline(entry.id)
+                            .accessibilityActions {
+                                if entry.isValid {
+                                    Button("Use as baseline") { model.setBaseline(entry.id) }
+                                }
                             }
                     }
                 } header: {

@@ -35,13 +35,13 @@ struct ResultView: View {
                 Text("One call")
             }
             Section {
-                ForEach(result.loads, id: \.kind) { load in
-                    LabeledContent {
-                        Text(load.milliseconds.milliseconds)
-                    } label: {
-                        Text(load.kind.title)
-                    }
+                if let firstEver = result.loads.firstEver {
+                    LabeledContent("First ever", value: firstEver.milliseconds)
                 }
+                if let cold = result.loads.cold {
+                    LabeledContent("Cold", value: cold.milliseconds)
+                }
+                LabeledContent("Warm", value: result.loads.warm.milliseconds)
                 if let active = result.measurement.editToActiveMilliseconds {
                     LabeledContent("Edit to active", value: active.milliseconds)
                 }

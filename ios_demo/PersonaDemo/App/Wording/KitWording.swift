@@ -84,16 +84,6 @@ extension EditSummary.Source {
     }
 }
 
-extension LoadKind {
-    var title: LocalizedStringResource {
-        switch self {
-        case .firstEver: "First ever"
-        case .cold: "Cold"
-        case .warm: "Warm"
-        }
-    }
-}
-
 extension ThermalState {
     var title: LocalizedStringResource {
         switch self {

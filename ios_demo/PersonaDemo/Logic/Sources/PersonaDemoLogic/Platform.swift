@@ -13,6 +13,8 @@ public struct Platform: Sendable {
     /// Every way in which this phone can run the bundle's programs, the best one first.
     public let engines: @Sendable (ModelBundle) -> [EngineFactory]
     public let conditions: DeviceConditions
+    /// Every load of a program goes through it.
+    let loads: LoadLedger
 
     public init(
         folder: URL,
@@ -26,6 +28,7 @@ public struct Platform: Sendable {
         self.embedded = embedded
         self.engines = engines
         self.conditions = conditions
+        loads = LoadLedger(folder: folder.appending(path: "loads"))
     }
 
     /// Where a model's device keeps its edits and the keys that it has learned.

@@ -53,7 +53,7 @@ public final class Session {
         var first: (any Error)?
         for engine in engines {
             do {
-                let loaded = try await engine.load(bundle)
+                let loaded = try await platform.loads.load(engine, of: bundle)
                 let live = try LiveModel(
                     bundle: bundle, engine: loaded, folder: folder, pinned: pinned
                 )

@@ -6,7 +6,7 @@
 import Foundation
 
 public struct BenchmarkPlan: Sendable, Equatable {
-    /// Timed calls of each of the two.
+    /// Timed calls of each of the two, at least: a run takes as many more as it needs to count.
     public let iterations: Int
     public let warmUp: Int
     public let coolDown: Duration
@@ -23,8 +23,7 @@ public struct BenchmarkResult: Sendable, Identifiable {
     public let label: String
     public let startedAt: Date
     public let measurement: LatencyMeasurement
-    /// In the order in which they happened.
-    public let loads: [TimedLoad]
+    public let loads: LoadTimes
     public let placement: Placement
     /// Single calls, in their order.
     public let baseMicroseconds: [Double]
@@ -61,11 +60,13 @@ public struct Benchmark: Sendable {
         try await Task.sleep(for: plan.coolDown)
         let thermalBefore = conditions.thermal()
         let startedAt = Date()
-        var loads: [TimedLoad] = []
-        _ = try await load(factory, &loads)
-        let engine = try await load(factory, &loads)
+        _ = try await ledger.load(factory, of: bundle)
+        let engine = try await ledger.load(factory, of: bundle)
+        guard let loads = await ledger.times(of: factory.key, bundle: bundle.digest) else {
+            preconditionFailure("two loads leave a warm one")
+        }
         try GoldenCheck.run(bundle: bundle, engine: engine)
-        let (base, edited) = try interleaved(engine, progress)
+        let (base, edited, milliseconds) = try interleaved(engine, progress)
         let thermalAfter = conditions.thermal()
         let measurement = LatencyMeasurement(
             model: bundle.manifest.model, bundle: bundle.digest, target: factory.target,
@@ -73,7 +74,7 @@ public struct Benchmark: Sendable {
             host: DeviceConditions.host(thermal: thermalAfter),
             base: Latency(microseconds: base, warmup: plan.warmUp),
             edited: Latency(microseconds: edited, warmup: plan.warmUp),
-            loadMilliseconds: loads[0].milliseconds,
+            loadMilliseconds: loads.warm,
             editToActiveMilliseconds: editToActiveMilliseconds
         )
         return BenchmarkResult(
@@ -82,50 +83,49 @@ public struct Benchmark: Sendable {
             editedMicroseconds: edited, memoryBytes: conditions.memoryBytes(),
             thermalBefore: thermalBefore, thermalAfter: thermalAfter,
             validity: Validity(
-                base: base, thermalBefore: thermalBefore, thermalAfter: thermalAfter,
-                lowPower: conditions.lowPower()
+                base: base, milliseconds: milliseconds, thermalBefore: thermalBefore,
+                thermalAfter: thermalAfter, lowPower: conditions.lowPower()
             )
         )
     }
 
-    private func load(
-        _ factory: EngineFactory, _ loads: inout [TimedLoad]
-    ) async throws -> sending any InferenceEngine {
-        let kind = try await ledger.next(factory.key, bundle: bundle.digest)
-        let clock = ContinuousClock()
-        let start = clock.now
-        let engine = try await factory.load(bundle)
-        loads.append(
-            TimedLoad(kind: kind, milliseconds: start.duration(to: clock.now).milliseconds))
-        return engine
-    }
-
-    /// Microseconds of each call, the two in turn, so that a noisy moment hits both. The example
-    /// edit is bound, as the golden check leaves it.
+    /// Microseconds of each call, the two in turn, so that a noisy moment hits both; and
+    /// milliseconds from the first counted call to the last. The example edit is bound, as the
+    /// golden check leaves it.
     private func interleaved(
         _ engine: any InferenceEngine, _ progress: @Sendable (Double) -> Void
-    ) throws -> (base: [Double], edited: [Double]) {
+    ) throws -> (base: [Double], edited: [Double], milliseconds: Double) {
         let inputs = bundle.golden.inputs[0]
         let clock = ContinuousClock()
+        for _ in 0..<plan.warmUp {
+            _ = try engine.predictBase(inputs)
+            _ = try engine.predict(inputs)
+            try Task.checkCancellation()
+        }
         var base: [Double] = []
         var edited: [Double] = []
-        let all = plan.warmUp + plan.iterations
-        for index in 0..<all {
+        let begin = clock.now
+        var milliseconds = 0.0
+        while base.count < plan.iterations || milliseconds < Validity.shortestMilliseconds {
             let start = clock.now
             _ = try engine.predictBase(inputs)
             let middle = clock.now
             _ = try engine.predict(inputs)
             let end = clock.now
-            if index >= plan.warmUp {
-                base.append(start.duration(to: middle).milliseconds * 1e3)
-                edited.append(middle.duration(to: end).milliseconds * 1e3)
-            }
-            if index % max(all / 50, 1) == 0 {
+            base.append(start.duration(to: middle).milliseconds * 1e3)
+            edited.append(middle.duration(to: end).milliseconds * 1e3)
+            milliseconds = begin.duration(to: end).milliseconds
+            if base.count % max(plan.iterations / 50, 1) == 0 {
                 try Task.checkCancellation()
-                progress(Double(index) / Double(all))
+                progress(
+                    min(
+                        Double(base.count) / Double(plan.iterations),
+                        milliseconds / Validity.shortestMilliseconds, 1
+                    )
+                )
             }
         }
         progress(1)
-        return (base, edited)
+        return (base, edited, milliseconds)
     }
 }

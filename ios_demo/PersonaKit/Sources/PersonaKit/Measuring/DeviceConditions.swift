@@ -10,8 +10,8 @@ public enum ThermalState: String, Sendable, CaseIterable {
     case serious
     case critical
 
-    /// Whether the system slows its processors down.
-    public var throttles: Bool { self == .serious || self == .critical }
+    /// Whether the system may have slowed its processors down.
+    public var throttles: Bool { self != .unknown && self != .nominal }
 }
 
 /// Reads the device's conditions, anew with each call.
@@ -48,6 +48,15 @@ public struct DeviceConditions: Sendable {
             system: systemName + " " + information.operatingSystemVersionString, machine: machine,
             cores: information.activeProcessorCount, threads: 1, thermal: thermal.rawValue
         )
+    }
+
+    /// What the app was built for.
+    static var architecture: String {
+        #if arch(arm64)
+            "arm64"
+        #else
+            "x86_64"
+        #endif
     }
 
     private static var systemName: String {

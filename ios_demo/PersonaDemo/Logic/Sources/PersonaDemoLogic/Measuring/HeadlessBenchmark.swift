@@ -16,7 +16,7 @@ public struct HeadlessBenchmark {
     }
 
     public struct Report: Sendable {
-        /// The JSON array of all results.
+        /// The JSON array of the figures of all results.
         public let file: URL
         public let results: [BenchmarkResult]
         /// What could not be measured, by label.

@@ -82,7 +82,7 @@ public final class MeasureModel {
         self.cloud = cloud
         self.engines = engines
         conditions = platform.conditions
-        ledger = LoadLedger(folder: platform.folder.appending(path: "loads"))
+        ledger = platform.loads
         stored = try BenchmarkHistory(folder: platform.folder.appending(path: "measurements"))
         choices = engines.map { engine in
             let program = "\(engine.target) \(engine.precision.rawValue)"
@@ -194,7 +194,7 @@ public final class MeasureModel {
         state = .running(progress)
     }
 
-    /// Later results of the same way of running are compared with this one.
+    /// Later results of the same way of running are compared with this one, if it is valid.
     public func setBaseline(_ entry: LatencyHistory.Entry.ID) {
         guard let result = stored.results().first(where: { $0.id == entry }) else { return }
         store { try stored.setBaseline(result) }
@@ -240,12 +240,8 @@ public final class MeasureModel {
         }
     }
 
-    /// The results as one JSON array, for the share sheet and for files.
+    /// The figures of the results as one JSON array, for the share sheet and for files.
     public func report() -> Data {
-        Self.report(results)
-    }
-
-    public static func report(_ results: [BenchmarkResult]) -> Data {
-        JSONValue.array(results.map { $0.document() }).encoded()
+        BenchmarkResult.report(results).encoded()
     }
 }
