@@ -20,6 +20,7 @@ kotlin {
 
 dependencies {
     testImplementation(libs.junit.jupiter)
+    testImplementation(libs.kotlin.test.junit5)
     testRuntimeOnly(libs.junit.launcher)
 }
 

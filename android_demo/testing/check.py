@@ -9,8 +9,10 @@ Ends with 0 if no rung failed, 1 if one did. Needs Persona's own environment to 
 
 import argparse
 import os
+import re
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -22,6 +24,7 @@ from compilers import JAVA_8, compile_java, compile_kotlin, compile_shim, source
 from resources import link
 from toolchain import (
     BUILD,
+    KOTLIN,
     PROJECT,
     REPOSITORY,
     BrokenError,
@@ -40,6 +43,16 @@ CORE = PROJECT / "core/src"
 APP = PROJECT / "app/src/main/kotlin/dev/persona/demo"
 TESTING = PROJECT / "testing"
 FLAVOURS = ("cpu", "vulkan", "qnn")
+TEST_JARS: dict[str, Callable[[], tuple[Path, ...]]] = {
+    "org.junit.jupiter:junit-jupiter": junit,
+    "org.junit.platform:junit-platform-launcher": junit,
+    "org.jetbrains.kotlin:kotlin-test-junit5": lambda: (
+        kotlin_library("kotlin-test"),
+        kotlin_library("kotlin-test-junit5"),
+    ),
+}
+"""The jars at hand for each library that Gradle may give the tests, with what it brings along."""
+
 PARITY = 1e-5
 """Largest difference from eager PyTorch, relative to max(1, largest output)."""
 
@@ -56,12 +69,27 @@ def core() -> Path:
     return compile_kotlin("core", sources(CORE / "main/kotlin"))
 
 
+def test_jars() -> list[Path]:
+    """Jars of what Gradle's own files declare for the tests of core, and no others."""
+    catalogue = tomllib.loads((PROJECT / "gradle/libs.versions.toml").read_text())
+    if catalogue["versions"]["kotlin"] != KOTLIN:
+        raise BrokenError(f"Gradle has Kotlin {catalogue['versions']['kotlin']}, not {KOTLIN}")
+    declared = (PROJECT / "core/build.gradle.kts").read_text()
+    names = re.findall(r"^ +test(?:Implementation|RuntimeOnly)\(libs\.([\w.]+)\)", declared, re.M)
+    jars: dict[Path, None] = {}
+    for name in names:
+        module = catalogue["libraries"][name.replace(".", "-")]["module"]
+        if module not in TEST_JARS:
+            raise BrokenError(f"core's tests declare {module}; say in TEST_JARS which jar it is")
+        jars.update(dict.fromkeys(TEST_JARS[module]()))
+    return [jar for jar in jars if jar.is_file()]
+
+
 def core_tests() -> str:
     """The library compiles for Android 8's Java, and its JUnit tests pass."""
     tests = sources(CORE / "test/kotlin")
-    jars = [*junit(), kotlin_library("kotlin-test"), kotlin_library("kotlin-test-junit5")]
-    jars = [jar for jar in jars if jar.is_file()]
-    flags = ("-jvm-target", "17", f"-Xfriend-paths={core()}")
+    jars = test_jars()
+    flags = (*JAVA_8, f"-Xfriend-paths={core()}")
     classes = compile_kotlin("core-tests", tests, [core(), *jars], flags=flags)
     path = [core(), classes, kotlin_library(), *jars]
     said = run(

@@ -3,6 +3,7 @@ package dev.persona.demo
 import android.app.Activity
 import android.os.Bundle
 import android.util.Log
+import android.view.WindowManager
 import android.widget.TextView
 import dev.persona.demo.session.Benchmark
 import java.io.File
@@ -21,6 +22,7 @@ import java.util.concurrent.Executors
 class BenchmarkActivity : Activity() {
     override fun onCreate(savedInstanceState: Bundle?) {
         super.onCreate(savedInstanceState)
+        window.addFlags(WindowManager.LayoutParams.FLAG_KEEP_SCREEN_ON)
         val shown = TextView(this).apply { setText(R.string.benchmark_running) }
         setContentView(shown)
         if (savedInstanceState != null) return

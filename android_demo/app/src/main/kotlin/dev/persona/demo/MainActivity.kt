@@ -17,6 +17,7 @@ import dev.persona.demo.screen.personaliseScreen
 import dev.persona.demo.screen.tabBar
 import dev.persona.demo.session.Action
 import dev.persona.demo.session.Endpoint
+import dev.persona.demo.session.MeasuringState
 import dev.persona.demo.session.Snapshot
 import dev.persona.demo.session.Stroke
 import dev.persona.demo.session.Tab
@@ -38,7 +39,10 @@ class MainActivity : Activity(), ScreenView.Asked {
         val palette = if (night) Palette.DARK else Palette.LIGHT
         content = ScreenView(this, palette, this)
         bar = ScreenView(this, palette, this)
-        scroll = ScrollView(this).apply { addView(content) }
+        scroll = ScrollView(this).apply {
+            id = R.id.scroll
+            addView(content)
+        }
         val root = LinearLayout(this).apply {
             orientation = LinearLayout.VERTICAL
             fitsSystemWindows = true
@@ -86,6 +90,8 @@ class MainActivity : Activity(), ScreenView.Asked {
     }
 
     private fun show(snapshot: Snapshot) {
+        // A screen that goes dark lowers the clocks that are being measured.
+        content.keepScreenOn = snapshot.measuring is MeasuringState.Busy
         val texts = AndroidTexts(resources)
         val fontScale = resources.configuration.fontScale
         content.show { width ->

@@ -149,7 +149,7 @@ private fun Sketch.comparison(compared: Comparison?) {
     row(text(R.string.against_baseline), percent, tone)
 }
 
-/** What really ran each method: backends of its delegates, or the fallback by its name. */
+/** Backends of each method's delegates, as the program names them, or the fallback by its name. */
 private fun Sketch.accelerators(delegates: Map<String, List<String>>) {
     card(text(R.string.accelerators_title)) {
         for ((method, backends) in delegates.toSortedMap()) {

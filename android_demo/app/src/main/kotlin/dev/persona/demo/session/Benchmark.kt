@@ -23,7 +23,7 @@ class Benchmark(
         val errors = File(phone.files, "benchmark_error.txt")
         results.delete()
         errors.delete()
-        val session = Session(phone, Executor { it.run() }, {})
+        val session = Session(phone, Executor { it.run() }, {}, remembers = false)
         when {
             bundle != null -> session.run(bundle, endpoint)
             endpoint.isNotEmpty() -> session.connect(endpoint)

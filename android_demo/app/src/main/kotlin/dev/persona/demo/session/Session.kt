@@ -28,12 +28,15 @@ import java.util.concurrent.Executor
  *
  * Everything runs in turn on [worker], never on the thread that draws; [listener] hears of each new
  * [snapshot] there.
+ *
+ * @property remembers whether address, bundle and choices are kept for the next start
  */
 class Session(
     private val phone: Phone,
     private val worker: Executor,
     private val listener: (Snapshot) -> Unit,
     private val clock: () -> Instant = Instant::now,
+    private val remembers: Boolean = true,
 ) {
     @Volatile
     var snapshot = Snapshot()
@@ -136,7 +139,7 @@ class Session(
 
     private fun save(changed: Settings) {
         settings = changed
-        changed.save(settingsFile)
+        if (remembers) changed.save(settingsFile)
     }
 
     private fun use(address: String, fetch: Boolean) {
