@@ -21,13 +21,21 @@ enum class ThermalStatus(val text: String) {
     }
 }
 
-/** Why a run is no result. [text] is for people. */
-enum class InvalidReason(val code: String, val text: String) {
-    HOT_BEFORE("run.hot_before", "The phone was throttling before the run. Let it cool down."),
-    HOT_AFTER("run.hot_after", "The phone throttled during the run. Let it cool down."),
-    SLOWED_DOWN("run.slowed_down", "Calls became slower during the run. Let it cool down."),
-    TOO_FEW("run.too_few", "The run was ended after too few calls. Let it finish."),
-    TOO_SHORT("run.too_short", "The run was too short. Let it finish."),
+/** Why a run is no result. */
+enum class InvalidReason(val code: String) {
+    /** The phone was throttling before the run. */
+    HOT_BEFORE("run.hot_before"),
+
+    /** The phone throttled during the run. */
+    HOT_AFTER("run.hot_after"),
+
+    /** Calls became slower during the run. */
+    SLOWED_DOWN("run.slowed_down"),
+
+    /** The run was ended after too few calls. */
+    TOO_FEW("run.too_few"),
+
+    TOO_SHORT("run.too_short"),
 }
 
 /** The terms under which a run counts. */

@@ -29,10 +29,7 @@ fun Sketch.inspectScreen(snapshot: Snapshot) {
         if (running?.pinned == true) Tone.GOOD_TINT else Tone.GRID,
     )
     if (running == null) {
-        (snapshot.bundle as? BundleState.Refused)?.let {
-            val title = it.code?.let { code -> text(R.string.refused_title, code) } ?: text(R.string.not_run_title)
-            banner(title, it.why, Tone.BAD, Tone.BAD_TINT)
-        }
+        noModel(snapshot.bundle)
         card { paragraph(text(R.string.inspect_needs_model), Tone.MUTED) }
         return
     }

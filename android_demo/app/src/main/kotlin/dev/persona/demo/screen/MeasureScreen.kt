@@ -16,7 +16,6 @@ import dev.persona.drawing.measurementHistory
 import dev.persona.formats.Program
 import dev.persona.measure.Comparison
 import dev.persona.measure.LatencyStatistics
-import dev.persona.measure.ThermalStatus
 import dev.persona.measure.Verdict
 import java.util.Locale
 
@@ -114,7 +113,7 @@ private fun Sketch.run(run: Measured) {
         row(text(R.string.memory), record.memoryKb?.let { bytes(it * 1_024) } ?: text(R.string.unknown))
         row(
             text(R.string.thermal),
-            text(R.string.before_after, thermal(record.thermalBefore), thermal(record.thermalAfter)),
+            text(R.string.before_after, text(record.thermalBefore.wording), text(record.thermalAfter.wording)),
             if (record.thermalBefore.throttles || record.thermalAfter.throttles) Tone.BAD else Tone.TEXT,
         )
         row(text(R.string.calls), text(R.string.calls_of_each, record.base.count, record.warmUp))
@@ -127,16 +126,13 @@ private fun Sketch.validity(run: Measured) {
     if (validity.isValid) {
         banner(text(R.string.valid_title), text(R.string.valid_about), Tone.GOOD, Tone.GOOD_TINT)
     } else {
-        val reasons = validity.reasons.joinToString(" ") { "${it.text} [${it.code}]" }
+        val reasons = validity.reasons.joinToString(" ") { "${text(it.wording)} [${it.code}]" }
         banner(text(R.string.invalid_title), reasons, Tone.BAD, Tone.BAD_TINT)
     }
 }
 
 private fun quantiles(name: String, of: LatencyStatistics) =
     listOf(name, us(of.p50), us(of.p90), us(of.p99), us(of.mean))
-
-private fun Sketch.thermal(status: ThermalStatus): String =
-    if (status == ThermalStatus.UNKNOWN) text(R.string.unknown) else status.text
 
 private fun Sketch.comparison(compared: Comparison?) {
     if (compared !is Comparison.Comparable) return

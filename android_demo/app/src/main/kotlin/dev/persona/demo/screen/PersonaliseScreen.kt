@@ -46,11 +46,18 @@ private fun Sketch.waiting(bundle: BundleState) {
             progress(share, text(R.string.fetching_about, bytes(bundle.here), bytes(bundle.all)))
         }
         is BundleState.Checking -> card(text(R.string.checking_title)) { paragraph(text(R.string.checking_about), Tone.MUTED) }
-        is BundleState.Refused -> {
-            val title = bundle.code?.let { text(R.string.refused_title, it) } ?: text(R.string.not_run_title)
-            banner(title, bundle.why, Tone.BAD, Tone.BAD_TINT)
-        }
+        is BundleState.Refused, is BundleState.NoneShipped -> noModel(bundle)
         is BundleState.Absent, is BundleState.Open -> Unit
+    }
+}
+
+/** Why nothing runs, where something should. */
+internal fun Sketch.noModel(bundle: BundleState) {
+    if (bundle is BundleState.NoneShipped) {
+        banner(text(R.string.not_run_title), text(R.string.none_shipped), Tone.BAD, Tone.BAD_TINT)
+    } else if (bundle is BundleState.Refused) {
+        val title = bundle.code?.let { text(R.string.refused_title, it) } ?: text(R.string.not_run_title)
+        banner(title, bundle.why, Tone.BAD, Tone.BAD_TINT)
     }
 }
 

@@ -196,8 +196,7 @@ class Session(
         if (phone.unpackShippedBundle(unpacked)) {
             run(unpacked)
         } else {
-            val why = "this build ships no bundle; put one into app/src/main/assets/bundle"
-            show { it.copy(bundle = BundleState.Refused(null, why)) }
+            show { it.copy(bundle = BundleState.NoneShipped) }
         }
     }
 

@@ -43,6 +43,9 @@ sealed interface CloudContact {
 sealed interface BundleState {
     object Absent : BundleState
 
+    /** The bundle of the app itself was asked for, and there is none. */
+    object NoneShipped : BundleState
+
     /** On its way from the cloud. */
     data class Fetching(val here: Long, val all: Long) : BundleState
 
