@@ -115,6 +115,23 @@ def personakit_passes_its_tests(swift: Swift) -> str:
     return _tests(swift.run(line, {"PERSONA_PICTURES": str(pictures)}))
 
 
+def the_charts_are_drawn(_: Swift) -> str:
+    """The library's draw lists as PNG, for people to look at."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        raise SkippedError("there is no Chromium, which makes PNG of the SVG in build/pictures")
+    drawings = sorted((BUILD / "pictures").glob("*.svg"))
+    for drawing in drawings:
+        size = re.findall(r'(?:width|height)="(\d+)', drawing.read_text()[:200])[:2]
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        shape = ["--force-device-scale-factor=2", f"--window-size={','.join(size)}"]
+        picture = drawing.with_suffix(".png")
+        run([browser, *options, *shape, f"--screenshot={picture}", drawing.as_uri()])
+        if not picture.is_file():
+            raise CommandError(f"{browser} drew nothing of {drawing.name}")
+    return f"{len(drawings)} pictures in ios_demo/build/pictures"
+
+
 def the_core_ml_code_typechecks(swift: Swift) -> str:
     if sys.platform == "darwin":
         raise SkippedError("the build itself had Apple's module")
@@ -193,6 +210,7 @@ WITH_SWIFT: tuple[Callable[[Swift], str], ...] = (
     the_apps_sources_parse,
     personakit_builds_without_warnings,
     personakit_passes_its_tests,
+    the_charts_are_drawn,
     the_core_ml_code_typechecks,
     the_apps_logic_passes_its_tests,
 )
