@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from persona.evaluation import charts, figures
-from persona.evaluation.figures import Metric
+from persona.evaluation.figures import Metric, share
 from persona.evaluation.markdown import render_markdown
 from persona.evaluation.metrics import Calibration
 from persona.evaluation.report import conditions_finding, provisos, render_report
@@ -560,15 +560,20 @@ def test_figures_are_written_as_people_read_them(found, written):
     assert " ".join(found.split()) == written
 
 
-def test_the_table_names_every_way_with_its_gain_losers_and_cost():
+def test_the_table_names_every_way_with_its_figures():
     found = make()
     page = render_report(found)
     section = page.split("Every way in figures")[1].split("</section>")[0]
     for name, row in found.table.rows.items():
         label = LABELS.get(name, name)
         assert section.count(f'<th scope="row">{label}</th>') == 1
-        assert ACCURACY.signed(row.gain.mean) in section
-    assert "1.50" in section, "the edit takes 0.3 s where the static model takes 0.2"
+        for written, estimate in (
+            (ACCURACY.number, row.score),
+            (ACCURACY.signed, row.gain),
+            (ACCURACY.signed, row.ahead),
+        ):
+            low, high = written(estimate.low), written(estimate.high)
+            assert f'{written(estimate.mean)} <span class="quiet">[{low}, {high}]</span>' in section
     assert "4.0" in section, "the share that would lose by chance"
 
 
@@ -593,11 +598,27 @@ def test_markdown_has_the_same_figures_in_whole_tables():
     found = make()
     text = render_markdown(found)
     tables = [line.split("|") for line in text.splitlines() if line.startswith("|")]
-    assert {len(line) for line in tables[:8]} == {9}
+    assert {len(line) for line in tables[:8]} == {8}
     for name, row in found.table.rows.items():
-        (line,) = [t for t in tables if t[1].strip() == LABELS.get(name, name)]
-        assert line[2].strip() == ACCURACY.number(row.score.mean)
-    assert "stream: stripes" in text
+        label = LABELS.get(name, name)
+        line = next(t for t in tables if t[1].strip() == label)
+        low, high = ACCURACY.number(row.score.low), ACCURACY.number(row.score.high)
+        assert line[2].strip() == f"{ACCURACY.number(row.score.mean)} [{low}, {high}]"
+
+
+def test_every_way_stands_under_every_condition_with_its_gain_and_losers():
+    found = make()
+    lines = [line.split("|")[1:-1] for line in render_markdown(found).splitlines() if "|" in line]
+    page = render_report(found).split("Under other conditions")[1].split("</section>")[0]
+    stripes = found.conditions["stream: stripes"]
+    for name, row in stripes.rows.items():
+        if name != "static":
+            ours = [c[-1].strip() for c in lines if c[0].strip() == LABELS.get(name, name)]
+            assert any(cell.startswith(ACCURACY.signed(row.gain.mean)) for cell in ours[1:])
+            assert ours[-1] == share(row.losers)
+            assert page.count(f'<th scope="row">{LABELS.get(name, name)}</th>') == 2
+            assert f'<td class="n">{share(row.losers)}</td>' in page
+    assert lines[-len(stripes.rows)][-1].strip() == share(stripes.chance), "after by chance"
 
 
 def test_a_report_without_the_trained_rivals_says_so():

@@ -98,6 +98,11 @@ def decimal(value: float, decimals: int) -> str:
     return text.replace("-", MINUS if text.strip("-0.") else "")
 
 
+def thousandths(value: float) -> str:
+    """A number with three decimals, as metrics without a unit are written."""
+    return decimal(value, 3)
+
+
 def share(value: float) -> str:
     """A share of 1 as per cent: `7.0 %`."""
     return _with(decimal(100 * value, 1), "%")

@@ -24,6 +24,7 @@ from persona.evaluation.results import (
     Estimate,
     ExportResult,
     Results,
+    by_condition,
     in_order,
     loses,
 )
@@ -79,6 +80,7 @@ def render_report(results: Results) -> str:
         ways=ways(results),
         metrics=list(results.table.rows["static"].metrics)[1:],
         labels=LABELS,
+        conditions=by_condition(results),
         conditions_chart=results.conditions
         and _both(charts.comparison, condition_rows(results), [], Gains.of(metric)),
         conditions_finding=conditions_finding(results, metric),
@@ -183,17 +185,17 @@ def comparison_rows(results: Results) -> tuple[list[Row], list[Row]]:
     return ours, [Row(name, estimate) for name, estimate in ranked]
 
 
-def ways(results: Results) -> list[tuple[str, TableRow]]:
-    """Every way to serve the devices with its figures."""
-    return [(LABELS.get(name, name), results.table.rows[name]) for name in in_order(results.table)]
+def ways(results: Results) -> list[tuple[str, str, TableRow]]:
+    """Every way to serve the devices: its key, what people call it, and its figures."""
+    rows = results.table.rows
+    return [(key, LABELS.get(key, key), rows[key]) for key in in_order(results.table)]
 
 
 def condition_rows(results: Results) -> list[Row]:
     """Gain of the edit over the static model for unseen devices and under each condition."""
-    tables = {"Unseen devices": results.table, **results.conditions}
     return [
         Row(name, table.rows["edited"].gain, "edited" if table is results.table else "other")
-        for name, table in tables.items()
+        for name, table in by_condition(results).items()
     ]
 
 

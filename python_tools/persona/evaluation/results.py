@@ -290,6 +290,11 @@ def in_order(table: Table) -> list[str]:
     return [*OURS, *(name for name in rest if name not in ablations), *ablations]
 
 
+def by_condition(results: Results) -> dict[str, Table]:
+    """The table of unseen devices, then that of each other condition."""
+    return {"Unseen devices": results.table, **results.conditions}
+
+
 def best_rival(table: Table) -> str | None:
     """The rival with the highest score; upper bounds and ablations are none."""
     found = {name: row.score.mean for name, row in table.rows.items() if row.kind == "rival"}
