@@ -18,6 +18,7 @@ import asyncio
 import base64
 import importlib.util
 import json
+import math
 import os
 import signal
 import socket
@@ -100,12 +101,16 @@ ADAPTERS = {
 
 @dataclass(frozen=True)
 class Served:
-    """Edits a second, latencies in milliseconds, and the most memory of all processes in MB."""
+    """Edits a second, latencies in milliseconds, and the most memory of all processes in MB.
+
+    asked: requests that were answered with anything; refused: those with no edit.
+    """
 
     rate: float
     p50: float
     p99: float
     memory: float
+    asked: int
     refused: int
 
 
@@ -296,11 +301,12 @@ async def load(port: int, requests: list[bytes], seconds: float, session: int) -
     for client in clients:
         client.stopping = True
     await asyncio.wait([client.closed for client in clients], timeout=30)
+    asked = len(times) + len(refused)
     waited = [1e3 * (end - start) for start, end in times if begun <= end <= ended]
     if not waited:
-        return Served(0.0, float("inf"), float("inf"), most, len(refused))
+        return Served(0.0, float("inf"), float("inf"), most, asked, len(refused))
     p50, p99 = np.percentile(waited, (50, 99))
-    return Served(len(waited) / (ended - begun), float(p50), float(p99), most, len(refused))
+    return Served(len(waited) / (ended - begun), float(p50), float(p99), most, asked, len(refused))
 
 
 def memory(session: int) -> float:
@@ -404,6 +410,33 @@ def judge(found: dict[str, dict[str, Any]]) -> bool:
     return all(holds["items"])
 
 
+def table(found: dict[str, dict[str, Any]]) -> None:
+    """Print docs/scaling.md's table: ours as a ratio to each rival, at each number of clients."""
+    rivals = list(next(iter(found.values()))["served"])[1:]
+    columns = [f"{what} ÷ {rival}'s" for what in ("edits/s", "p50", "p99") for rival in rivals]
+    columns += [f"MB, {server}" for server in ("ours", *rivals)]
+    columns += [f"refused, {server}" for server in ("ours", *rivals)]
+    print(f"| adapter | clients | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 2)}")
+    for adapter, figures in found.items():
+        for count in CLIENTS:
+            ours, *others = (by[count] for by in figures["served"].values())
+            cells = [
+                _ratio(getattr(ours, what), getattr(other, what))
+                for what in ("rate", "p50", "p99")
+                for other in others
+            ]
+            cells += [f"{one.memory:.0f}" for one in (ours, *others)]
+            cells += [f"{one.refused / max(one.asked, 1):.0%}" for one in (ours, *others)]
+            print(f"| `{adapter}` | {count} | {' | '.join(cells)} |")
+
+
+def _ratio(ours: float, theirs: float) -> str:
+    """A ratio, or who of the two answered nothing."""
+    if not math.isfinite(ours) or ours == 0:
+        return "ours answered nothing"
+    return f"{ours / theirs:.2f}" if math.isfinite(theirs) and theirs else "it answered nothing"
+
+
 def draw(found: dict[str, dict[str, Any]]) -> None:
     """Edits a second and p99 over clients, an adapter a row."""
     figure, rows = plt.subplots(len(found), 2, figsize=(8, 3 * len(found)), squeeze=False)
@@ -435,6 +468,7 @@ def main() -> int:
     print(f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
     found = measure(float(sys.argv[1]) if sys.argv[1:] else 4.0)
     draw(found)
+    table(found)
     held = judge(found)
     print(f"load after: {os.getloadavg()[0]:.1f}")
     return 0 if held else 1

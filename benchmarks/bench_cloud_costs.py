@@ -49,8 +49,10 @@ FLEETS = (10**4, 10**6, 10**8)
 PEAK, BUSY = 3.0, 0.5
 """The busiest moment against the day's mean; how busy cores may be to keep latencies short."""
 
-CORE_HOUR, OBJECT_GB_MONTH = 0.04, 0.023
+CORE_HOUR, OBJECT_GB_MONTH, DATABASE_GB_MONTH = 0.04, 0.023, 0.12
 """Dollars, of the order that large providers ask; put in your own."""
+
+MONTH_DAYS = 30
 
 WRITES = 400
 TOGETHER = 25
@@ -155,11 +157,15 @@ def _offline(run: Run, bundle: Bundle, data: bytes, folder: Path) -> tuple[float
 def fleets(costs: Costs, kept: float) -> None:
     """What follows for fleets; every assumption stands above.
 
-    kept: bytes of the database for each edit.
+    kept: bytes of the database for each edit. Offline, dollars are for the cores of one run and a
+    month of the archive; online, for a month of as many cores as the peak needs, rented all the
+    time, and for keeping the rows of that month. Traffic and the database's own cores are in
+    neither.
     """
     print("  devices    offline, all at once            online, each once a day")
     print(
         "             core-hours     GB       $      cores at peak   writes/s   GB a month of rows"
+        "   $ a month"
     )
     for devices in FLEETS:
         hours = devices * costs.offline / 3.6e9
@@ -167,10 +173,11 @@ def fleets(costs: Costs, kept: float) -> None:
         dollars = hours * CORE_HOUR + stored * OBJECT_GB_MONTH
         peak = devices / 86_400 * PEAK
         cores = peak * costs.online / 1e6 / BUSY
-        rows = devices * 30 * kept / 1e9
+        rows = devices * MONTH_DAYS * kept / 1e9
+        monthly = cores * 24 * MONTH_DAYS * CORE_HOUR + rows * DATABASE_GB_MONTH
         print(
             f"  {devices:11,}{hours:10,.1f}{stored:9,.1f}{dollars:9,.2f}{cores:15,.1f}"
-            f"{peak:13,.0f}{rows:15,.1f}"
+            f"{peak:13,.0f}{rows:15,.1f}{monthly:17,.2f}"
         )
 
 

@@ -10,7 +10,8 @@ from flask import g, request
 from persona.formats.edit import format_time
 from persona_cloud.problems import Problem
 from persona_cloud.service import service
-from persona_cloud.tables import Device, DeviceToken, OperatorKey
+from persona_cloud.store import ShownToken
+from persona_cloud.tables import DeviceToken, OperatorKey
 
 Scope = Literal["dashboard", "devices", "metrics", "models"]
 """What an operator's key may allow: looking at the dashboard, revoking devices, reading /metrics,
@@ -37,23 +38,23 @@ def new_operator_key(name: str, scopes: list[Scope]) -> tuple[str, OperatorKey]:
     return secret, stored
 
 
-def enrolled_device() -> Device:
+def enrolled_device() -> str:
     """The device whose token the request carries. Raises Problem `token.*`."""
-    device, token = _shown_token()
+    token = _shown_token()
     if token.expires_at <= datetime.now(UTC):
         raise unauthorised("token.expired", f"The token expired at {format_time(token.expires_at)}")
     if not token.used:
         service().store.confirm(token)
-    return device
+    return token.device
 
 
-def renewing_device(device: str) -> DeviceToken:
+def renewing_device(device: str) -> ShownToken:
     """The token that this device renews: its own, expired no longer than the host's grace.
 
     Raises Problem `token.*`.
     """
-    found, token = _shown_token()
-    if found.id != device:
+    token = _shown_token()
+    if token.device != device:
         raise Problem("token.other_device", "The token was given to another device")
     over = token.expires_at + service().config.renewal_grace
     if over <= datetime.now(UTC):
@@ -73,14 +74,14 @@ def operator(scope: Scope) -> OperatorKey:
     return key
 
 
-def _shown_token() -> tuple[Device, DeviceToken]:
-    found = service().store.token(digest(_secret("token.missing", "TOKEN")))
-    if found is None:
+def _shown_token() -> ShownToken:
+    token = service().store.token(digest(_secret("token.missing", "TOKEN")))
+    if token is None:
         raise unauthorised("token.unknown", "The token in `Authorization` is of no device here")
-    g.device = found[0].id
-    if found[0].revoked_at is not None:
+    g.device = token.device
+    if token.revoked:
         raise unauthorised("token.revoked", "The device was shut out by the operator")
-    return found
+    return token
 
 
 def _secret(missing: str, name: str) -> str:

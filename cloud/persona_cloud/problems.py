@@ -169,6 +169,7 @@ KINDS = {
             "The server failed",
             "Try again; if it stays, give the operator the incident's id.",
         ),
+        Kind("server.stopping", 503, "This server is stopping", "Ask another one."),
         Kind("server.busy", 503, "Too much to do", "Wait for `Retry-After` seconds."),
         Kind("server.store", 503, "The database does not answer", "Try again after a second."),
         Kind(

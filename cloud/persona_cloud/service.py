@@ -1,41 +1,52 @@
 """What request handlers share: versions, keys, the store, and the host's decisions."""
 
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import flask
 
-from persona.issuing import Computed
 from persona.runs import load_run
 from persona_cloud.batching import Batcher, Places
 from persona_cloud.config import CloudConfig
 from persona_cloud.metrics import Metrics
 from persona_cloud.quotas import QuotaKeeper
 from persona_cloud.signing_keys import SigningKeys
-from persona_cloud.store import AWAY, SignedEdit, Store, Wish
+from persona_cloud.store import AWAY, Idempotency, SignedEdit, Store, Wish
 from persona_cloud.versions import Observed, Versions, compute
 
 _EXTENSION = "persona_cloud"
 
 
 @dataclass(frozen=True)
+class EditRequest:
+    """A device's wish for an edit. asked: what the device would know the request by again."""
+
+    device: str
+    observed: Observed
+    asked: Idempotency | None
+
+
+@dataclass(frozen=True)
 class Service:
     """One process's models and state.
 
-    computing, issuing: what the requests that are under way, as many as `places`, do together:
-    a forward, then a transaction. While one batch is written, the next one is computed.
+    making: edits for the requests that are under way, as many as `places`: those that come
+    together share a forward, then a transaction.
+    stopping: set when the process has been told to stop.
     """
 
     config: CloudConfig
     versions: Versions
     keys: SigningKeys
     places: Places
-    computing: Batcher[Observed, Computed]
-    issuing: Batcher[Wish, SignedEdit]
+    making: Batcher[EditRequest, SignedEdit]
     store: Store
     quotas: QuotaKeeper
     metrics: Metrics
+    stopping: threading.Event
 
 
 def open_service(config: CloudConfig) -> Service:
@@ -50,23 +61,31 @@ def open_service(config: CloudConfig) -> Service:
     versions = Versions(config, store, keys, run)
     metrics, limits = Metrics(), config.limits
 
-    def make(requests: Sequence[Observed]) -> list[Computed]:
+    def make(requests: Sequence[EditRequest]) -> Sequence[SignedEdit | Exception]:
+        issuers = [request.observed.issuer for request in requests]
+        signing = [issuer.key() for issuer in issuers]
         start = time.perf_counter()
-        made = compute(requests)
+        computed = compute([request.observed for request in requests])
         metrics.adapter_seconds.observe(time.perf_counter() - start)
         metrics.batch.observe(len(requests))
-        return made
+        wishes = []
+        for request, issuer, key, made in zip(requests, issuers, signing, computed, strict=True):
+            if made.observation is not request.observed.observation:
+                raise RuntimeError("the edit was made from another observation")
+            sign = partial(issuer.sign, made, key, request.device)
+            wishes.append(Wish(request.device, sign, request.asked))
+        return store.issue(wishes)
 
     return Service(
         config,
         versions,
         keys,
         Places(limits.max_waiting),
-        Batcher(make, limits.max_batch),
-        Batcher(store.issue, limits.max_batch, shared=AWAY),
+        Batcher(make, limits.max_batch, shared=AWAY),
         store,
         quotas,
         metrics,
+        threading.Event(),
     )
 
 

@@ -1,6 +1,7 @@
 """Serving the app: embedded gunicorn for hosts, a thread for tests."""
 
 import errno
+import gc
 import os
 import signal
 import socket
@@ -60,6 +61,7 @@ def serve(
     """
     torch.set_num_threads(1)
     log_as_json()
+    gc.freeze()  # all that is loaded stays: looking for garbage in it would stop every thread
     listener = _listen(host, port)
     url = _url(host, listener.getsockname()[1])
 
@@ -67,9 +69,10 @@ def serve(
         ready(url)
         sys.stdout.flush()
 
-    def in_worker(_: Any) -> None:
+    def in_worker(worker: Worker) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         torch.set_num_threads(1)
+        worker.stopping = service_of(app).stopping
         service_of(app).store.after_fork()
 
     settings = {

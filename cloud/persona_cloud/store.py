@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import delete, insert, select, text, tuple_, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, text, tuple_, update
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import sessionmaker
 
 from persona.formats import container
 from persona.formats.edit import EditInfo, parse_info
@@ -50,6 +51,18 @@ class ClockError(RuntimeError):
 
 class OtherRequestError(ValueError):
     """An idempotency key that the device has used for another request."""
+
+
+@dataclass(frozen=True)
+class ShownToken:
+    """A token, and whether the device that it was given to was shut out."""
+
+    sha256: str
+    device: str
+    issued_at: datetime
+    expires_at: datetime
+    used: bool
+    revoked: bool
 
 
 @dataclass(frozen=True)
@@ -89,6 +102,33 @@ class Wish:
 
 _Name = tuple[str, str | Wish]
 
+_TOKEN = (
+    select(
+        DeviceToken.sha256,
+        DeviceToken.device,
+        DeviceToken.issued_at,
+        DeviceToken.expires_at,
+        DeviceToken.used,
+        Device.revoked_at.is_not(None),
+    )
+    .join(Device, Device.id == DeviceToken.device)
+    .where(DeviceToken.sha256 == bindparam("sha256"))
+)
+_HOLD = (
+    select(Device.id)
+    .where(Device.id.in_(bindparam("devices", expanding=True)), Device.revoked_at.is_(None))
+    .order_by(Device.id)
+    .with_for_update(key_share=True)
+)
+_FORGET = delete(KeptAnswer).where(KeptAnswer.expires_at <= bindparam("now"))
+_NUMBER = (
+    update(Device)
+    .where(Device.id.in_(bindparam("devices", expanding=True)))
+    .values(sequence=Device.sequence + bindparam("count"))
+    .returning(Device.id, Device.sequence)
+)
+"""What each request, or each batch of them, needs: made once, and run without the ORM."""
+
 
 @dataclass(frozen=True)
 class _Answer:
@@ -105,7 +145,8 @@ class _Answer:
 class Store:
     """One database. Safe to use from several threads and processes; each method is atomic.
 
-    reading, writing: begin a transaction that ends with the block.
+    reading, writing: begin a transaction that ends with the block. snapshot: one that reads, and
+    in which several queries see the same moment, on PostgreSQL too.
     """
 
     def __init__(self, url: str) -> None:
@@ -118,8 +159,13 @@ class Store:
             if server
             else "SELECT NULL"
         )
+        frozen = {"isolation_level": "REPEATABLE READ"} if server else {}
         self.reading = sessionmaker(self._engine, expire_on_commit=False).begin
-        self.writing = sessionmaker(writing(self._engine), expire_on_commit=False).begin
+        self.snapshot = sessionmaker(
+            self._engine.execution_options(**frozen), expire_on_commit=False
+        ).begin
+        self._writing = writing(self._engine)
+        self.writing = sessionmaker(self._writing, expire_on_commit=False).begin
 
     def after_fork(self) -> None:
         """Leave the parent's connections to the parent. To be called in every new process."""
@@ -152,14 +198,13 @@ class Store:
             session.flush()
             session.add(token)
 
-    def token(self, sha256: str) -> tuple[Device, DeviceToken] | None:
-        """The token with this digest, and the device that it was given to."""
-        query = select(Device, DeviceToken).join(DeviceToken, DeviceToken.device == Device.id)
-        with self.reading() as session:
-            row = session.execute(query.where(DeviceToken.sha256 == sha256)).first()
-            return row and row.tuple()
+    def token(self, sha256: str) -> ShownToken | None:
+        """The token with this digest."""
+        with self._engine.connect() as connection:
+            row = connection.execute(_TOKEN, {"sha256": sha256}).first()
+        return None if row is None else ShownToken(*row)
 
-    def confirm(self, token: DeviceToken) -> None:
+    def confirm(self, token: ShownToken) -> None:
         """A device has shown a token: the ones that it had before are no longer needed."""
         older = DeviceToken.issued_at < token.issued_at
         with self.writing() as session:
@@ -231,17 +276,18 @@ class Store:
         request that was answered before, also in this call, gets the same answer. What is wrong
         with a wish comes in its place, and holds up no other.
         """
-        with self.writing() as session:
-            devices = _hold(session, {wish.device for wish in wishes})
-            session.execute(delete(KeptAnswer).where(KeptAnswer.expires_at <= datetime.now(UTC)))
-            answers = _kept_answers(session, [wish for wish in wishes if wish.asked])
+        with self._writing.begin() as connection:
+            held = connection.scalars(_HOLD, {"devices": list({wish.device for wish in wishes})})
+            devices = set(held)
+            connection.execute(_FORGET, {"now": datetime.now(UTC)})
+            answers = _kept_answers(connection, [wish for wish in wishes if wish.asked])
             new: dict[_Name, Wish] = {}
             for wish in wishes:
                 if wish.device in devices and wish.name not in answers:
                     new.setdefault(wish.name, wish)
-            numbers = _next_sequences(session, Counter(wish.device for wish in new.values()))
+            numbers = _next_sequences(connection, Counter(wish.device for wish in new.values()))
             made = {name: wish.sign(next(numbers[wish.device])) for name, wish in new.items()}
-            _remember(session, [(new[name].asked, issued) for name, issued in made.items()])
+            _remember(connection, [(new[name].asked, issued) for name, issued in made.items()])
         for name, issued in made.items():
             edit = SignedEdit(issued.data, issued.signature, issued.info)
             answers[name] = _Answer(new[name].asked, edit)
@@ -268,52 +314,32 @@ class Store:
             return list(session.scalars(query.order_by(StoredMeasurement.id.desc()).limit(limit)))
 
 
-def _hold(session: Session, devices: set[str]) -> set[str]:
-    """Those that may have edits; nobody else numbers theirs before the transaction ends.
-
-    They are held in the order of their ids, so that no two transactions wait for each other.
-    """
-    query = (
-        select(Device.id)
-        .where(Device.id.in_(devices), Device.revoked_at.is_(None))
-        .order_by(Device.id)
-        .with_for_update(key_share=True)
-    )
-    return set(session.scalars(query))
-
-
-def _next_sequences(session: Session, wanted: Mapping[str, int]) -> dict[str, Iterator[int]]:
+def _next_sequences(connection: Connection, wanted: Mapping[str, int]) -> dict[str, Iterator[int]]:
     """So many numbers for each device."""
     numbers: dict[str, Iterator[int]] = {}
     for count in set(wanted.values()):
-        statement = (
-            update(Device)
-            .where(Device.id.in_([device for device, many in wanted.items() if many == count]))
-            .values(sequence=Device.sequence + count)
-            .returning(Device.id, Device.sequence)
-            .execution_options(synchronize_session=False)
-        )
-        for device, last in session.execute(statement):
+        devices = [device for device, many in wanted.items() if many == count]
+        for device, last in connection.execute(_NUMBER, {"devices": devices, "count": count}):
             numbers[device] = iter(range(last - count + 1, last + 1))
     return numbers
 
 
-def _kept_answers(session: Session, wishes: Sequence[Wish]) -> dict[_Name, _Answer]:
+def _kept_answers(connection: Connection, wishes: Sequence[Wish]) -> dict[_Name, _Answer]:
     """What these requests got before."""
     if not wishes:
         return {}
     asked = tuple_(KeptAnswer.device, KeptAnswer.key).in_([wish.name for wish in wishes])
-    found = session.scalars(select(KeptAnswer).where(asked))
+    found = connection.execute(select(KeptAnswer.__table__).where(asked))
     return {(kept.device, kept.key): _kept_answer(kept) for kept in found}
 
 
-def _kept_answer(kept: KeptAnswer) -> _Answer:
+def _kept_answer(kept: KeptAnswer | Row[Any]) -> _Answer:
     info = parse_info(container.decode(kept.edit)[1])
     edit = SignedEdit(kept.edit, Signature(kept.key_id, kept.signature), info)
     return _Answer(Idempotency(kept.key, kept.fingerprint), edit)
 
 
-def _remember(session: Session, made: Sequence[tuple[Idempotency | None, Issued]]) -> None:
+def _remember(connection: Connection, made: Sequence[tuple[Idempotency | None, Issued]]) -> None:
     """Write that edits were issued and, where asked, the answers."""
     edits = [
         {
@@ -343,4 +369,4 @@ def _remember(session: Session, made: Sequence[tuple[Idempotency | None, Issued]
     ]
     for table, rows in ((IssuedEdit, edits), (KeptAnswer, answers)):
         if rows:
-            session.execute(insert(table), rows)
+            connection.execute(insert(table), rows)

@@ -75,7 +75,7 @@ class Versions:
         self._config, self._keys = config, keys
         self._lock, self._loading = threading.Lock(), threading.Lock()
         self._line: Line | None = None
-        self._fresh_until = -math.inf
+        self._fresh_until, self._changes = -math.inf, 0
         self._failed: dict[str, tuple[float, str]] = {}
         first = self._open(run, config.bundle, keys.publishers_ever())
         self._loaded = OrderedDict({first.bundle.digest: first})
@@ -87,7 +87,7 @@ class Versions:
     def line(self) -> Line:
         """The rollout, as it is or was a moment ago."""
         with self._lock:
-            known = self._line
+            known, changes = self._line, self._changes
             if known is not None and time.monotonic() < self._fresh_until:
                 return known
             self._fresh_until = time.monotonic() + FRESH_SECONDS
@@ -98,14 +98,17 @@ class Versions:
                 raise
             return known
         with self._lock:
+            if changes != self._changes:
+                return line
             if self._line is None or line.revision >= self._line.revision:
                 self._line = line
             return self._line
 
     def look_again(self) -> None:
-        """This process has changed the rollout: what it knows of it is old."""
+        """This process has changed the rollout: what it knows, or is reading, of it is old."""
         with self._lock:
             self._line, self._fresh_until = None, -math.inf
+            self._changes += 1
 
     def of_model(self, model: str) -> Line:
         """The line, asked for by the model of any of its versions. Raises `model.unknown`."""
@@ -140,13 +143,19 @@ class Versions:
 
     def issuer(self, digest: str) -> Issuer:
         """Who makes edits for a version. Raises Problem `server.version` where it cannot load."""
+        loaded = self.in_memory(digest)
+        if loaded is not None:
+            return loaded
+        with self._loading:
+            return self._load(digest)
+
+    def in_memory(self, digest: str) -> Issuer | None:
+        """Who makes edits for a version, where it is loaded already."""
         with self._lock:
             loaded = self._loaded.get(digest)
             if loaded is not None:
                 self._loaded.move_to_end(digest)
-                return loaded
-        with self._loading:
-            return self._load(digest)
+            return loaded
 
     def check(self) -> None:
         """Whether what is rolled out can be served here. Raises Problem `server.version`."""

@@ -9,7 +9,9 @@ import errno
 import json
 import socket
 import struct
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -53,6 +55,11 @@ MAX_COLLECTED = 64 * 2**20
 
 _READ = 65_536
 
+_PROBES = (b"GET /readyz ", b"GET /healthz ")
+"""Requests that have threads of their own: overload must not look like a failure."""
+
+_PROBE_THREADS = 2
+
 
 @dataclass(eq=False)
 class _Arriving:
@@ -64,10 +71,15 @@ class _Arriving:
 
 
 class Worker(ThreadWorker):
-    """For `gunicorn --worker-class persona_cloud.worker.Worker`."""
+    """For `gunicorn --worker-class persona_cloud.worker.Worker`.
+
+    stopping: set as soon as it is told to stop.
+    """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
+        self.stopping = threading.Event()
+        self._probing = ThreadPoolExecutor(_PROBE_THREADS)
         self._arriving: dict[int, _Arriving] = {}
         self._collected = 0
 
@@ -88,14 +100,23 @@ class Worker(ThreadWorker):
         self._collect(TConn(self.cfg, client, address, listener.getsockname()))
         return True
 
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """SIGTERM: finish what was taken, and say that there will be no more."""
+        self.stopping.set()
+        super().handle_exit(sig, frame)
+
     def set_accept_enabled(self, enabled: bool | None) -> None:
-        """When stopping, connections that wait to be taken are taken first."""
+        """When stopping, take the connections that wait for it, and have later ones refused.
+
+        Left open, the listener would let them in, to be reset when the process ends.
+        """
+        super().set_accept_enabled(enabled)
         if not enabled and not self.alive:
             for listener in self.sockets:
                 listener.setblocking(False)
                 while self._took(listener):
                     pass
-        super().set_accept_enabled(enabled)
+                listener.close()
 
     def on_client_socket_readable(self, conn: TConn, client: socket.socket) -> None:
         """A kept connection has the beginning of another request."""
@@ -155,7 +176,11 @@ class Worker(ThreadWorker):
         parser: Any = conn.parser
         parser.unreader.unread(arriving.data)
         conn.data_ready = True
-        self.enqueue_req(conn)
+        threads = self._probing if arriving.data.startswith(_PROBES) else self.tpool
+        answering = threads.submit(self.handle, conn)
+        answering.add_done_callback(
+            lambda done: self.method_queue.defer(self.finish_request, conn, done)
+        )
 
     def _leave(self, arriving: _Arriving) -> None:
         del self._arriving[id(arriving.conn)]

@@ -16,7 +16,7 @@ from persona.formats.slots import Array
 from persona.formats.verify import Signature
 from persona.runs import Run
 from persona.signing import SigningKey
-from persona.training.devices import encoder_input
+from persona.training.devices import edited_part, encoder_input, hidden_of
 
 
 class OtherModelError(ValueError):
@@ -80,10 +80,11 @@ class Issuer:
         self._signer = signer or _own_signer(run, bundle)
         self._personaliser = run.personaliser()
         self._lock = threading.Lock()
-        self._probe_inputs = tuple(
-            torch.from_numpy(bundle.golden.inputs[0][port.name].copy())
-            for port in bundle.manifest.inputs
-        )
+        slots = bundle.manifest.slots
+        probed = (bundle.golden.inputs[0][port.name] for port in bundle.manifest.inputs)
+        queries = tuple(torch.from_numpy(values[None].copy()) for values in probed)
+        self._edited, _ = edited_part(run.backbone, slots)
+        self._probe_inputs = tuple(x[0] for x in hidden_of(run.backbone, slots, queries))
 
     def issue(self, requests: Sequence[Request], now: datetime | None = None) -> list[Issued]:
         """One forward for all requests; the answers in the same order."""
@@ -104,22 +105,18 @@ class Issuer:
         with self._lock, torch.inference_mode():
             made = self._personaliser(torch.from_numpy(np.stack(rows)))
             edit = {name: value.numpy() for name, value in made.edit.items()}
-            rounded = [
-                quantise(manifest.slots, {name: value[i] for name, value in edit.items()})
-                for i in range(len(observations))
-            ]
+            rounded = quantise(manifest.slots, edit)
             as_sent = {
-                name: torch.from_numpy(np.stack([r[name] for r in rounded]).astype(np.float32))
-                for name in edit
+                name: torch.from_numpy(value.astype(np.float32)) for name, value in rounded.items()
             }
             probes = self._personaliser.probe(
-                self.run.backbone, made.prototype, as_sent, self._probe_inputs
+                self._edited, made.prototype, as_sent, self._probe_inputs
             ).numpy()
         return [
             Computed(
                 observation,
                 int(made.prototype[i]),
-                rounded[i],
+                {name: value[i] for name, value in rounded.items()},
                 probes[i],
                 made.codes[i].flatten().numpy(),
             )

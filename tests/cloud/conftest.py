@@ -14,7 +14,8 @@ import pytest
 import torch
 from cloud_phone import Phone, enrol_at
 from databases import MakeDatabase, postgresql_at, sqlite_in
-from servers import free_port, postgresql, redis
+from edits_alone import EditsAlone, edits_alone
+from servers import data_folder, free_port, postgresql, redis
 from tiny_run import CONFIG, make_bundle, make_run
 
 from persona.bundles import Bundle
@@ -63,9 +64,21 @@ def observations(run: Run) -> list[Observation]:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with postgresql(tmp_path_factory.mktemp("postgresql"), free_port()) as url:
+def alone(run: Run, bundle: Bundle) -> EditsAlone:
+    """What each of a thousand devices must get."""
+    return edits_alone(run, bundle, 1000)
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    with data_folder() as folder, postgresql(folder, free_port()) as url:
         yield url
+
+
+@pytest.fixture
+def postgresql_folder() -> Iterator[Path]:
+    with data_folder() as folder:
+        yield folder
 
 
 @pytest.fixture

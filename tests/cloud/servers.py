@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 _INSTALL_SECONDS = 240
-_START_SECONDS = 20.0
+_START_SECONDS = 60.0
 
 
 def installed(name: str, package: str) -> str:
@@ -43,6 +44,13 @@ def _as_nobody() -> dict[str, object]:
     if os.geteuid() != 0:
         return {}
     return {"user": "nobody", "group": "nogroup", "extra_groups": []}
+
+
+@contextmanager
+def data_folder() -> Iterator[Path]:
+    """For PostgreSQL: not below pytest's folders, which each new session of it closes to others."""
+    with TemporaryDirectory(prefix="persona-postgresql-") as name:
+        yield Path(name)
 
 
 @contextmanager
@@ -96,7 +104,7 @@ def redis(folder: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
 
 
 def _open_parents(folder: Path) -> None:
-    """pytest's folders are for their owner only; another user must be able to pass through."""
+    """Temporary folders may be for their owner only; another user must be able to pass through."""
     for parent in folder.parents:
         if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & 0o001:
             parent.chmod(parent.stat().st_mode | 0o011)

@@ -5,15 +5,26 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import httpx
+
+from persona.bundles import Bundle
+from persona.runs import Run
+
+T = TypeVar("T")
+
+_REUSED_SECONDS = 1.0
+"""After so long a client leaves a connection alone: the server closes those that idle for 2 s."""
 
 _SERVER = """
-import json, sys, time
+import json, os, sys, time
 from pathlib import Path
+from flask import request
 from persona_cloud import CloudConfig, create_app, serving, worker
 from persona_cloud.config import Limits, Quotas
 
@@ -23,10 +34,17 @@ quotas = Quotas(None, None, wanted["edits_per_device"], wanted["quotas"])
 config = CloudConfig(
     Path(wanted["run"]), Path(wanted["bundle"]), wanted["database"],
     quotas=quotas, limits=Limits(**wanted["limits"]),
+    versions=wanted["versions"] and Path(wanted["versions"]),
 )
 app = create_app(config)
+
+@app.after_request
+def say_which(response):
+    response.headers["Process"] = str(os.getpid())
+    return response
+
 if wanted["delay"]:
-    app.before_request(lambda: time.sleep(wanted["delay"]))
+    app.before_request(lambda: time.sleep(wanted["delay"] * (request.method == "POST")))
 serving.serve(app, port=0, workers=wanted["workers"], ready=print)
 print("served")
 """
@@ -44,6 +62,22 @@ class Server:
         """The processes that answer."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in children.read_text().split()]
+
+    def each_says(self, ask: Callable[[httpx.Client], T]) -> list[T]:
+        """What every worker answers, one after the other, while the rest of them stand still."""
+        said, workers = [], self.workers()
+        for asked in workers:
+            others = [pid for pid in workers if pid != asked]
+            for pid in others:
+                os.kill(pid, signal.SIGSTOP)
+            try:
+                with httpx.Client(base_url=self.address, timeout=30) as http:
+                    assert http.get("/healthz").headers["Process"] == str(asked)
+                    said.append(ask(http))
+            finally:
+                for pid in others:
+                    os.kill(pid, signal.SIGCONT)
+        return said
 
     def memory(self) -> int:
         """Bytes that its processes hold, none counted twice."""
@@ -65,7 +99,10 @@ def serving(
     environment: Mapping[str, str] | None = None,
     **wanted: Any,
 ) -> Iterator[Server]:
-    """A server; wanted: delay of each request, limits, quotas' storage, edits_per_device."""
+    """A server whose answers name the process that made them.
+
+    wanted: delay of each POST, limits, quotas' storage, edits_per_device, versions' folder.
+    """
     settings = {
         "run": str(run),
         "bundle": str(bundle),
@@ -75,6 +112,7 @@ def serving(
         "limits": {},
         "quotas": "memory://",
         "edits_per_device": None,
+        "versions": None,
         "request_seconds": 10.0,
     } | wanted
     log = folder / "server.log"
@@ -97,3 +135,26 @@ def serving(
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+Start = Callable[..., AbstractContextManager[tuple[Server, httpx.Client]]]
+
+
+def starts_in(folder: Path, run: Run, bundle: Bundle) -> Start:
+    """Starts a cloud of several processes, on SQLite unless told; gives it with an HTTP client."""
+
+    @contextmanager
+    def start(database: str | None = None, **wanted: Any) -> Iterator[tuple[Server, httpx.Client]]:
+        database = database or f"sqlite:///{folder / 'cloud.sqlite'}"
+        connections = httpx.Limits(
+            max_connections=256,
+            max_keepalive_connections=256,
+            keepalive_expiry=_REUSED_SECONDS,
+        )
+        with (
+            serving(folder, run.path, bundle.path, database, **wanted) as server,
+            httpx.Client(base_url=server.address, timeout=30, limits=connections) as http,
+        ):
+            yield server, http
+
+    return start

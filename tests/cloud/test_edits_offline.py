@@ -1,12 +1,11 @@
 """Edits for a file of observations: the bytes of one alone, resumable, also on a Ray cluster.
 
-PERSONA_OBSERVATIONS=100000 makes the large version of the test on Ray.
+PERSONA_SLOW=1 runs the large version of the test on Ray, too.
 """
 
 import csv
 import importlib.util
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -33,7 +32,6 @@ from persona.signing import PublicKeys
 from persona_cloud.signing_keys import SigningKeys
 from persona_cloud.store import Store
 
-COUNT = int(os.environ.get("PERSONA_OBSERVATIONS", "320"))
 WEEK = timedelta(days=7)
 
 
@@ -293,31 +291,38 @@ def test_without_ray_the_command_says_how_to_get_it(write, run, bundle, tmp_path
     assert not (tmp_path / "out").exists()
 
 
-def test_two_workers_of_a_ray_cluster_make_the_same_bytes(write, compute, run, bundle, tmp_path):
+@pytest.fixture
+def with_ray():
     if importlib.util.find_spec("ray") is None:
         pytest.skip("NOT TESTED with Ray: pip install 'persona-edge[ray]'")
+
+
+@pytest.mark.usefixtures("with_ray")
+@pytest.mark.parametrize(
+    ("count", "part_rows"), [(320, 64), pytest.param(100_000, None, marks=pytest.mark.slow)]
+)
+def test_two_workers_of_a_ray_cluster_make_the_same_bytes(
+    write, compute, run, bundle, tmp_path, count, part_rows
+):
     from persona.offline_ray import make_on_ray
 
-    file, out, counted = write(COUNT, changed={1: b""}), tmp_path / "ray", []
-    plan = plan_edits(
-        file, run.path, bundle.path, out, WEEK, part_rows=64 if COUNT < 1000 else None
-    )
+    file, out, counted = write(count, changed={1: b""}), tmp_path / "ray", []
+    plan = plan_edits(file, run.path, bundle.path, out, WEEK, part_rows)
     start = time.perf_counter()
     make_on_ray(
         unfinished(plan, out), run.path, bundle.path, out, "local", lambda *n: counted.append(n), 2
     )
     seconds = time.perf_counter() - start
-    print(f"{COUNT} observations on two workers in {seconds:.1f} s, the cluster's start included")
+    print(f"{count} observations on two workers in {seconds:.1f} s, the cluster's start included")
     assert unfinished(plan, out) == []
-    assert [sum(column) for column in zip(*counted, strict=True)] == [COUNT - 1, 1]
+    assert [sum(column) for column in zip(*counted, strict=True)] == [count - 1, 1]
     finish(plan, out)
-    compute(file, tmp_path / "one process", part_rows=plan.part_rows)
+    compute(file, tmp_path / "one process", part_rows=part_rows)
     assert all_without_times(out) == all_without_times(tmp_path / "one process")
 
 
+@pytest.mark.usefixtures("with_ray")
 def test_a_cluster_that_is_not_there_is_named(write, run, bundle, tmp_path):
-    if importlib.util.find_spec("ray") is None:
-        pytest.skip("NOT TESTED with Ray: pip install 'persona-edge[ray]'")
     words = [
         "edits",
         write(5),

@@ -8,56 +8,27 @@ import shutil
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 from cloud_phone import enrol_at, problem
 from databases import postgresql_at, rows
+from load import SECONDS, Load, Probes, check_each_is_its_own, ready, until
 from servers import free_port, postgresql, redis
-from serving_process import serving
+from serving_process import starts_in
 
 from persona.formats.errors import Code, FormatError
-
-SECONDS = 60
+from persona_cloud.serving import THREADS
 
 
 @pytest.fixture
 def cloud(run, bundle, tmp_path):
-    """Starts a cloud of several processes; gives it with an HTTP client."""
-
-    @contextmanager
-    def start(database=None, **wanted):
-        database = database or f"sqlite:///{tmp_path / 'cloud.sqlite'}"
-        connections = httpx.Limits(max_connections=256, max_keepalive_connections=256)
-        with (
-            serving(tmp_path, run.path, bundle.path, database, **wanted) as server,
-            httpx.Client(base_url=server.address, timeout=30, limits=connections) as http,
-        ):
-            yield server, http
-
-    return start
-
-
-def until(true, seconds=SECONDS):
-    """Wait until something holds; how long that took."""
-    begun = time.monotonic()
-    while not true():
-        assert time.monotonic() - begun < seconds, "it did not come to pass"
-        time.sleep(0.05)
-    return time.monotonic() - begun
-
-
-def ready(http):
-    try:
-        return http.get("/readyz").status_code == 200
-    except httpx.TransportError:
-        return False
+    return starts_in(tmp_path, run, bundle)
 
 
 def ask_until_answered(phone, observation, key):
@@ -73,54 +44,6 @@ def ask_until_answered(phone, observation, key):
         assert response.status_code in (429, 503), response.text
         time.sleep(0.1)
     raise AssertionError("no answer")
-
-
-class Load:
-    """Phones that ask again and again from several threads until they are told to stop."""
-
-    def __init__(self, phones, observations, pause=0.0):
-        self.phones, self.observations, self.pause = phones, observations, pause
-        self.answers, self.lost, self.stopped = [], [], threading.Event()
-
-    def __enter__(self):
-        self.pool = ThreadPoolExecutor(len(self.phones))
-        self.running = [self.pool.submit(self._ask, phone) for phone in self.phones]
-        return self
-
-    def __exit__(self, *_):
-        self.stopped.set()
-        self.pool.shutdown()
-        for one in self.running:
-            one.result()
-
-    def _ask(self, phone):
-        number = 0
-        while not self.stopped.is_set():
-            number += 1
-            begun = time.monotonic()
-            try:
-                response = phone.ask(self.observations[number % len(self.observations)])
-            except httpx.TransportError as error:
-                self.lost.append((time.monotonic(), error))
-                time.sleep(0.05)
-                continue
-            self.answers.append((phone, response, begun, time.monotonic()))
-            time.sleep(self.pause)
-
-    def statuses(self):
-        return Counter(response.status_code for _, response, _, _ in self.answers)
-
-    def edits(self):
-        return [(p, r) for p, r, _, _ in self.answers if r.status_code == 200]
-
-
-def check_each_is_its_own(edits):
-    """Every edit verifies for its device, and no sequence number was given twice."""
-    seen = set()
-    for phone, response in edits:
-        info = phone.verify(response).info
-        assert (info.device, info.sequence) not in seen
-        seen.add((info.device, info.sequence))
 
 
 def test_a_worker_killed_in_mid_request_costs_a_repetition(cloud, bundle, observations):
@@ -145,10 +68,10 @@ def test_a_worker_killed_in_mid_request_costs_a_repetition(cloud, bundle, observ
         assert ready(http)
 
 
-def without_database(cloud, bundle, observations, tmp_path, seconds):
+def without_database(cloud, bundle, observations, folder, seconds):
     port = free_port()
     with ExitStack() as rest:
-        with postgresql(tmp_path, port) as url:
+        with postgresql(folder, port) as url:
             server, http = rest.enter_context(cloud(url))
             phones = [enrol_at(http, bundle) for _ in range(4)]
             load = rest.enter_context(Load(phones, observations, 0.02))
@@ -159,7 +82,7 @@ def without_database(cloud, bundle, observations, tmp_path, seconds):
             assert http.get("/healthz").status_code == 200
             assert http.get("/v1/models").status_code == 200
             time.sleep(0.2)
-        with postgresql(tmp_path, port) as url:
+        with postgresql(folder, port) as url:
             took = until(lambda: ready(http))
             before = load.statuses()[200]
             until(lambda: load.statuses()[200] > before + 8)
@@ -178,13 +101,13 @@ def without_database(cloud, bundle, observations, tmp_path, seconds):
             server.process.wait(SECONDS)
 
 
-def test_the_database_may_go_and_come_back(cloud, bundle, observations, tmp_path):
-    without_database(cloud, bundle, observations, tmp_path, 2)
+def test_the_database_may_go_and_come_back(cloud, bundle, observations, postgresql_folder):
+    without_database(cloud, bundle, observations, postgresql_folder, 2)
 
 
 @pytest.mark.slow
-def test_the_database_may_be_gone_for_ten_seconds(cloud, bundle, observations, tmp_path):
-    without_database(cloud, bundle, observations, tmp_path, 10)
+def test_the_database_may_be_gone_for_ten_seconds(cloud, bundle, observations, postgresql_folder):
+    without_database(cloud, bundle, observations, postgresql_folder, 10)
 
 
 def test_without_redis_edits_go_on_and_are_counted(cloud, bundle, observations, tmp_path):
@@ -320,10 +243,10 @@ def overload(cloud, bundle, observations, seconds, clients):
         for phone in phones[:4]:
             phone.ask(observations[0])
         before = server.memory()
-        with Load(phones, observations) as load:
-            end, probes = time.monotonic() + seconds, []
+        with Load(phones, observations) as load, Probes(server.address) as probes:
+            end, alive = time.monotonic() + seconds, []
             while time.monotonic() < end:
-                probes.append(http.get("/healthz").status_code)
+                alive.append(http.get("/healthz").status_code)
                 time.sleep(0.1)
             during = server.memory()
         stopped = time.monotonic()
@@ -332,7 +255,8 @@ def overload(cloud, bundle, observations, seconds, clients):
         statuses = load.statuses()
         assert set(statuses) == {200, 503}, statuses
         assert statuses[503] > statuses[200] / 4
-        assert set(probes) == {200}
+        assert set(alive) == {200}
+        assert set(probes.said()) == {200}, "it can do its work: there is too much of it"
         assert load.lost == []
         refused = [r for _, r, _, _ in load.answers if r.status_code == 503]
         assert all(r.headers["Retry-After"] == "1" for r in refused)
@@ -340,17 +264,29 @@ def overload(cloud, bundle, observations, seconds, clients):
         assert during - before < 150 * 2**20
         print(
             f"overload for {seconds} s with {clients} clients: {dict(statuses)}, "
-            f"{(during - before) / 2**20:.0f} MiB more, as before after {recovered:.2f} s"
+            f"{(during - before) / 2**20:.0f} MiB more, as before after {recovered:.2f} s, "
+            f"/readyz after {probes.slowest():.2f} s at most"
         )
 
 
 def test_too_many_at_once_are_refused_and_then_all_is_as_before(cloud, bundle, observations):
-    overload(cloud, bundle, observations, 3, 40)
+    overload(cloud, bundle, observations, 4, 100)
 
 
 @pytest.mark.slow
 def test_a_minute_of_overload(cloud, bundle, observations):
-    overload(cloud, bundle, observations, 60, 48)
+    overload(cloud, bundle, observations, 60, 100)
+
+
+def test_while_every_thread_is_busy_a_probe_does_not_wait(cloud):
+    with cloud(workers=1, delay=4.0) as (server, http), ThreadPoolExecutor(THREADS) as pool:
+        asked = [pool.submit(http.post, "/v1/devices") for _ in range(THREADS)]
+        time.sleep(1)
+        with Probes(server.address) as probes:
+            until(lambda: probes.seen)
+        assert set(probes.said()) == {200}
+        assert probes.slowest() < 2
+        assert {one.result().status_code for one in asked} == {201}
 
 
 def slow_clients(cloud, bundle, observations, request_seconds, watched):
@@ -421,3 +357,28 @@ def test_sigterm_under_load_answers_all_that_was_accepted(cloud, bundle, observa
         accepted = rows(url, "SELECT device, sequence FROM issued_edits")
         assert sorted(told) == sorted(accepted), "what was made was answered"
         assert load.lost, "the phones went on asking after the server was gone"
+
+
+def test_from_sigterm_on_a_server_takes_nothing_new_and_says_so(cloud, bundle, observations):
+    with cloud(delay=2.0) as (server, http), ThreadPoolExecutor(6) as pool:
+        phones = list(pool.map(lambda _: enrol_at(http, bundle), range(6)))
+        with Probes(server.address) as probes, httpx.Client(base_url=server.address) as kept:
+            asked = [pool.submit(phone.ask, observations[0]) for phone in phones]
+            time.sleep(0.5)
+            said = [kept.get("/readyz")]
+            assert said[0].status_code == 200
+            server.process.send_signal(signal.SIGTERM)
+
+            def stopping():
+                said.append(kept.get("/readyz"))
+                return said[-1].status_code == 503
+
+            until(stopping, 1)
+            problem(said[-1], 503, "server.stopping")
+            check_each_is_its_own(list(zip(phones, [one.result() for one in asked], strict=True)))
+            answered = time.monotonic()
+            assert server.process.wait(SECONDS) == 0
+        first = next(probe for probe in probes.seen if probe.said == "ConnectionRefusedError")
+        assert first.ended < answered, "while it was still answering"
+        assert set(probes.said(first.begun)) <= {"ConnectionRefusedError"}
+        assert set(probes.said()) <= {200, 503, "ConnectionRefusedError"}, "none let in and dropped"

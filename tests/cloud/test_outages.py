@@ -12,11 +12,11 @@ from persona_cloud.serving import running
 
 
 def test_a_database_that_goes_and_comes_back_costs_nothing_but_time(
-    run, bundle, observations, tmp_path
+    run, bundle, observations, postgresql_folder
 ):
     port, key = free_port(), {"Idempotency-Key": "before"}
     with ExitStack() as cloud:
-        with postgresql(tmp_path, port) as url:
+        with postgresql(postgresql_folder, port) as url:
             app = create_app(CloudConfig(run.path, bundle.path, url))
             address = cloud.enter_context(running(app))
             http = cloud.enter_context(httpx.Client(base_url=address, timeout=30))
@@ -29,7 +29,7 @@ def test_a_database_that_goes_and_comes_back_costs_nothing_but_time(
             assert refused.headers["Retry-After"] == "1"
             problem(http.get("/readyz"), 503, "server.store")
             assert http.get("/healthz").status_code == 200
-        with postgresql(tmp_path, port):
+        with postgresql(postgresql_folder, port):
             wait_until(lambda: http.get("/readyz").status_code == 200)
             assert phone.ask(observations[0], **key).content == before.content
             assert phone.verify(phone.ask(observations[1])).info.sequence == 2

@@ -1,74 +1,33 @@
 """Versions roll out to the share of devices asked for, stop by themselves, and roll back."""
 
-import json
 import shutil
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 from cloud_phone import enrol_at, problem
 from databases import rows
+from publishing import Operator, republished, shelf_in
+from sqlalchemy import Engine, event
 
 from persona.bundles import open_bundle
-from persona.signing import encode_signature
 from persona_cloud import create_app
 from persona_cloud.identity import new_operator_key
 from persona_cloud.rollout import fails_too_often, place
+from persona_cloud.rollouts import Rollouts
 from persona_cloud.service import service_of
 from persona_cloud.serving import running
-
-
-def republished(run, bundle, path, **fields):
-    """Another version: the bundle with other manifest fields, signed by the same publisher."""
-    shutil.copytree(bundle.path, path)
-    manifest = json.loads((path / "manifest.json").read_text()) | fields
-    data, key = json.dumps(manifest).encode(), run.bundle_key()
-    (path / "manifest.json").write_bytes(data)
-    (path / "manifest.sig").write_bytes(encode_signature(key.sign(data), key.public))
-    return open_bundle(path)
+from persona_cloud.store import Store
 
 
 @pytest.fixture
 def shelf(run, bundle, tmp_path):
-    """Folders that may be published: the run, and bundles of the second and third version."""
-    folder = tmp_path / "versions"
-    folder.mkdir()
-    shutil.copytree(run.path, folder / "run")
-    for name in ("second", "third"):
-        republished(run, bundle, folder / name, created_at=f"the {name}")
-    return folder
-
-
-class Operator:
-    """Publishes and rolls out over HTTP."""
-
-    def __init__(self, http, model, secret):
-        self.http, self.place = http, f"/v1/models/{model}"
-        self.headers = {"Authorization": f"Bearer {secret}"}
-
-    def publish(self, bundle="second", run="run"):
-        asked = {"run": run, "bundle": bundle}
-        return self.http.post(f"{self.place}/versions", json=asked, headers=self.headers)
-
-    def change(self, kind, **fields):
-        asked = {"kind": kind, **fields}
-        return self.http.patch(f"{self.place}/rollout", json=asked, headers=self.headers)
-
-    def published(self, bundle="second"):
-        answer = self.publish(bundle)
-        assert answer.status_code == 201, answer.text
-        return answer.json()["bundle"]
-
-    def detail(self):
-        return self.http.get(self.place).json()
-
-    def states(self):
-        return {v["bundle"]: v["state"] for v in self.detail()["versions"]}
+    return shelf_in(tmp_path, run, bundle, ("second", "third"))
 
 
 @pytest.fixture
@@ -231,6 +190,37 @@ def test_a_decision_on_an_old_revision_is_refused(cloud):
         assert operator.detail()["rollout"]["percent"] == 5
 
 
+def test_what_was_read_before_a_process_changed_something_is_not_what_it_knows_afterwards(
+    config, url, shelf, monkeypatch
+):
+    versions = service_of(create_app(replace(config, database_url=url, versions=shelf))).versions
+    read, begun, mine = versions.rollouts.line, threading.Semaphore(0), threading.current_thread()
+    gates = [threading.Event(), threading.Event()]
+    waiting = iter(gates)
+
+    def slowly():
+        found = read()
+        if threading.current_thread() is not mine:
+            begun.release()
+            assert next(waiting).wait(60)
+        return found
+
+    monkeypatch.setattr(versions.rollouts, "line", slowly)
+    versions.look_again()
+    with ThreadPoolExecutor(2) as pool:
+        before = pool.submit(versions.line)
+        assert begun.acquire(timeout=60)
+        digest, _ = versions.publish(shelf / "run", shelf / "second", "operator")
+        after = pool.submit(versions.line)
+        assert begun.acquire(timeout=60)
+        gates[0].set()
+        before.result(60)
+        known = versions.line()
+        gates[1].set()
+        assert digest in known.versions
+        assert digest in after.result(60).versions
+
+
 def test_of_two_operators_at_once_one_rolls_out(cloud):
     with cloud() as operator:
         second, third = operator.published("second"), operator.published("third")
@@ -248,6 +238,27 @@ def test_of_two_operators_at_once_one_rolls_out(cloud):
         told = operator.detail()["rollout"]
         assert told == won
         assert told["revision"] == revision + 1
+
+
+def test_a_process_that_looks_during_a_change_sees_what_was_before_and_no_mixture(
+    cloud, bundle, run, url
+):
+    with cloud() as operator:
+        operator.change("start", bundle=operator.published(), percent=1)
+        operator.change("promote")
+        changes = [lambda: operator.change("roll_back")]
+
+        def change(_connection, _cursor, statement, *_):
+            if "FROM rollouts" in statement and changes:
+                assert changes.pop()().status_code == 200
+
+        event.listen(Engine, "after_cursor_execute", change)
+        line = Rollouts(Store(url), run.record.config.name).line()
+        event.remove(Engine, "after_cursor_execute", change)
+        assert not changes, "it was rolled back between the first query and the second"
+        assert line.serves(bundle.digest, datetime.now(UTC), timedelta(days=1))
+        assert line.stable != bundle.digest
+        assert operator.states()[bundle.digest] == "stable"
 
 
 def test_two_operators_that_publish_the_same_at_once_publish_it_once(cloud, url):

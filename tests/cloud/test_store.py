@@ -125,8 +125,8 @@ def test_where_one_edit_cannot_be_signed_nothing_is_written(url):
 def test_moments_come_back_in_utc(url):
     store, sent = Store(url), device("a")
     store.enrol(*sent)
-    found, token = store.token("digest of a")
-    assert (found.enrolled_at, token.expires_at) == (sent[0].enrolled_at, sent[1].expires_at)
+    token = store.token("digest of a")
+    assert (token.issued_at, token.expires_at) == (sent[1].issued_at, sent[1].expires_at)
     assert store.token("digest of b") is None
 
 

@@ -1,9 +1,9 @@
 """Observation in, signed edit out."""
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -12,12 +12,11 @@ from werkzeug.http import http_date
 from persona.bundles import Bundle
 from persona.formats import container
 from persona.formats.edit import MEDIA_TYPE, format_time
-from persona.formats.errors import Code
+from persona.formats.errors import Code, FormatError
 from persona.formats.observation import (
     MEDIA_TYPE_SAFETENSORS,
     OBSERVATION_FORMAT,
     ItemsSpec,
-    Observation,
     from_safetensors,
     parse_json,
 )
@@ -31,13 +30,12 @@ from persona_cloud.incoming import JSON, body, media_type, representation
 from persona_cloud.openapi import BINARY, Answer, Body, Operation, Parameter, operation
 from persona_cloud.outgoing import answer
 from persona_cloud.problems import KINDS, Problem
-from persona_cloud.service import service
+from persona_cloud.service import EditRequest, service
 from persona_cloud.store import (
     Idempotency,
     NoDeviceError,
     OtherRequestError,
     SignedEdit,
-    Wish,
 )
 from persona_cloud.versions import Observed
 
@@ -122,16 +120,15 @@ def make_edit(model: str) -> Response:
     stable = here.versions.bundle(line.stable)
     data = body(stable.manifest.max_observation_bytes)  # first: unread bytes cost the connection
     device = enrolled_device()
-    here.quotas.spend(here.quotas.edits, "edits of a device", device.id)
+    here.quotas.spend(here.quotas.edits, "edits of a device", device)
     wanted = representation(MEDIA_TYPE, JSON)
     kind = media_type(JSON, MEDIA_TYPE_SAFETENSORS)
     asked = _idempotency(model, kind, data)
-    wanted_version = here.versions.wanted(device.id)
-    issuer = _issuer(kind, data, wanted_version)
-    observation = _observation(issuer.bundle, kind, data)
+    wanted_version = here.versions.wanted(device)
+    observed = _observed(kind, data, wanted_version)
     try:
         with here.places.take(), here.metrics.waiting.track_inprogress():
-            edit = _make(device.id, observation, asked, issuer)
+            edit = _make(EditRequest(device, observed, asked))
     except BusyError:
         raise Problem(
             "server.busy", "Other edits are being made", headers={"Retry-After": "1"}
@@ -149,20 +146,14 @@ def make_edit(model: str) -> Response:
     return response
 
 
-def _make(
-    device: str, observation: Observation, asked: Idempotency | None, issuer: Issuer
-) -> SignedEdit:
+def _make(wanted: EditRequest) -> SignedEdit:
     """The edit that this request got before, or a new one. Raises OtherRequestError."""
     here = service()
-    kept = here.store.kept_answer(device, asked, datetime.now(UTC))
+    kept = here.store.kept_answer(wanted.device, wanted.asked, datetime.now(UTC))
     if kept is not None:
         return kept
-    computed = here.computing.answer(Observed(observation, issuer))
-    if computed.observation is not observation:
-        raise RuntimeError("the edit was made from another observation")
-    sign = partial(issuer.sign, computed, issuer.key(), device)
-    edit = here.issuing.answer(Wish(device, sign, asked))
-    if edit.info.device != device:
+    edit = here.making.answer(wanted)
+    if edit.info.device != wanted.device:
         raise RuntimeError("the edit is another device's")
     here.metrics.edits.labels(str(edit.info.prototype).lower()).inc()
     return edit
@@ -176,6 +167,23 @@ def _idempotency(model: str, kind: str, data: bytes) -> Idempotency | None:
         raise Problem("request.idempotency_key", f"Got {len(key)} characters: {key!r:.100}")
     asked = b"\0".join((model.encode(), kind.encode(), data))
     return Idempotency(key, hashlib.sha256(asked).hexdigest())
+
+
+def _observed(kind: str, data: bytes, wanted: str) -> Observed:
+    """Read an observation, for the version that it names.
+
+    Nearly all name the one that the device shall have: a body is read for that, and a second time
+    only where it is none. Raises FormatError, or Problem `observation.other_base`.
+    """
+    read = parse_json if kind == JSON else from_safetensors
+    issuer = service().versions.in_memory(wanted)
+    if issuer is not None:
+        with suppress(FormatError):
+            envelope = read(issuer.bundle.manifest.observation, data)
+            if envelope.bundle == wanted:
+                return Observed(envelope.observation, issuer)
+    issuer = _issuer(kind, data, wanted)
+    return Observed(read(issuer.bundle.manifest.observation, data).observation, issuer)
 
 
 def _issuer(kind: str, data: bytes, wanted: str) -> Issuer:
@@ -195,12 +203,6 @@ def _issuer(kind: str, data: bytes, wanted: str) -> Issuer:
         bundle=wanted,
         bundle_url=bundle_url(versions.line().versions[wanted].model, wanted),
     )
-
-
-def _observation(bundle: Bundle, kind: str, data: bytes) -> Observation:
-    """Read an observation. Raises FormatError."""
-    read = parse_json if kind == JSON else from_safetensors
-    return read(bundle.manifest.observation, data).observation
 
 
 def _named_bundle(kind: str, data: bytes) -> Any:

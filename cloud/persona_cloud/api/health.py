@@ -36,15 +36,23 @@ def alive() -> Response:
     Operation(
         tag="health",
         answers={200: Answer("It can", {JSON: Health})},
-        problems=("server.store", "server.version", "server.key", "server.clock"),
+        problems=(
+            "server.stopping",
+            "server.store",
+            "server.version",
+            "server.key",
+            "server.clock",
+        ),
     )
 )
 def ready() -> Response:
     """Can it answer?
 
-    What is rolled out is loaded, a key is there to sign with, the database can be written to, and
-    its clock is ours.
+    What is rolled out is loaded, a key is there to sign with, the database can be written to, its
+    clock is ours, and nobody has told the process to stop.
     """
+    if service().stopping.is_set():
+        raise Problem("server.stopping", "It finishes what it has taken, and takes nothing new")
     try:
         service().store.check()
     except ClockError as error:

@@ -64,7 +64,7 @@ def report() -> Response:
     media_type(JSON)
     measured = document(Measurement, body(here.config.limits.max_json_bytes))
     stored = StoredMeasurement(
-        device=device.id,
+        device=device,
         received_at=datetime.now(UTC),
         model=measured.model,
         bundle=measured.bundle,

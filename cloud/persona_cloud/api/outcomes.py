@@ -57,7 +57,7 @@ def report_outcome(model: str) -> Response:
     report = document(Report, data)
     code = None if report.outcome == "ok" else report.outcome
     try:
-        stopped = here.versions.rollouts.report(device.id, report.bundle, code)
+        stopped = here.versions.rollouts.report(device, report.bundle, code)
     except RolloutError as error:
         raise Problem(error.code, str(error)) from None
     if stopped:
