@@ -1,20 +1,21 @@
-"""Claim: by one feed or another, base and edited with dense slots cost at most 3 % more than baked.
+"""Claim: as the exporter feeds dense slots by itself, base and edited cost at most 3 % over baked.
 
 Rival: the method `base` of the same program, the same model with constant weights. One process, one
-thread, call by call in turn; times are of the thread. MobileNetV3-small's classifier is the case
-where plain inputs do not hold the claim.
+thread, call by call in turn; times are of the thread. MobileNetV3-small's classifier is the hard
+case. Beside it, without a claim, the feeds that the exporter did not take, and other kinds of slot.
 """
 
 import json
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import torch
 from sample_models import SAMPLES, Sample
-from sample_programs import calls
+from sample_programs import calls_of, export_sample
 
 from persona_export.feed_cost import ratios
 from persona_export.targets import ExportError
@@ -23,51 +24,67 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 CLAIM = 1.03
-ROUNDS = 5
+ROUNDS = 9
 CHART = Path(__file__).parents[1] / "docs" / "slot-feeds.png"
-FEEDS = (("dense", "inputs"), ("dense", "patched"), ("low-rank", "inputs"), ("affine", "inputs"))
+AUTO = "dense auto"
+
+Quartiles = tuple[float, float, float]
+Found = dict[str, Quartiles]
+"""`base` and `edited` ÷ baked: lower quartile, median and upper quartile over rounds."""
 
 
-def measured(sample: Sample, kind: str, feed: str) -> tuple[float, float]:
-    """base ÷ baked and edited ÷ baked, each the median over rounds."""
+def measured(sample: Sample, kind: str, feed: str) -> tuple[str, Found]:
+    """The feed that was taken, and what it costs."""
     with tempfile.TemporaryDirectory() as folder:
-        made = calls(sample, kind, feed, Path(folder))
+        program = export_sample(sample, kind, feed, Path(folder))
+        made = calls_of(sample, kind, program, Path(folder))
         baked = made.pop("baked")
         rounds = [ratios(baked, made) for _ in range(ROUNDS)]
-    return tuple(float(np.median([r[name] for r in rounds])) for name in ("base", "edited"))  # type: ignore[return-value]
+    found = {name: np.quantile([r[name] for r in rounds], (0.25, 0.5, 0.75)) for name in made}
+    return str(program.slot_feed["chosen"]), {n: tuple(q.tolist()) for n, q in found.items()}
+
+
+def rows_of(sample: Sample) -> Iterator[tuple[str, Found]]:
+    """What the exporter takes by itself and the other feed of dense slots; then other kinds."""
+    chosen, found = measured(sample, "dense", "auto")
+    yield f"{AUTO}: {chosen}", found
+    other = "inputs" if chosen == "patched" else "patched"
+    try:
+        yield f"dense {other}", measured(sample, "dense", other)[1]
+    except ExportError as error:
+        print(f"{sample.name:20} dense {other}: {error}")
+    for kind in ("low-rank", "affine"):
+        chosen, found = measured(sample, kind, "auto")
+        yield f"{kind} auto: {chosen}", found
 
 
 def main() -> int:
-    """Print the table and draw it; 1 where a backbone has no feed for dense slots within reach."""
+    """Print the table and draw it; 1 where the exporter's own feed of dense slots costs more."""
     torch.set_num_threads(1)
     chosen = sys.argv[1:] or [sample.name for sample in SAMPLES]
-    rows: dict[str, tuple[float, float]] = {}
-    best: dict[str, float] = {}
-    print(f"{'backbone':20} {'slots':9} {'feed':8} {'base':>6} {'edited':>6}  ÷ baked")
-    for sample in SAMPLES:
-        if sample.name not in chosen:
-            continue
-        for kind, feed in FEEDS:
-            try:
-                found = measured(sample, kind, feed)
-            except ExportError as error:
-                print(f"{sample.name:20} {kind:9} {feed:8} {error}")
-                continue
-            rows[f"{sample.name}\n{kind} {feed}"] = found
-            print(f"{sample.name:20} {kind:9} {feed:8} {found[0]:6.3f} {found[1]:6.3f}", flush=True)
-            if kind == "dense":
-                best[sample.name] = min(best.get(sample.name, max(found)), max(found))
+    table: dict[tuple[str, str], Found] = {}
+    print(f"{'÷ baked, median [quartiles]':42} {'base':^20}  {'edited':^20}")
+    for sample in (s for s in SAMPLES if s.name in chosen):
+        for feed, found in rows_of(sample):
+            table[sample.name, feed] = found
+            ratios = "  ".join(f"{m:.3f} [{a:.3f} {b:.3f}]" for a, m, b in found.values())
+            print(f"{sample.name:20} {feed:21} {ratios}", flush=True)
     if len(chosen) == len(SAMPLES):
-        _draw(rows)
-    print(json.dumps({"claim": CLAIM, "best_dense_feed": best}))
-    return 0 if all(ratio <= CLAIM for ratio in best.values()) else 1
+        _draw(table)
+    claimed = {
+        name: max(median for _, median, _ in found.values())
+        for (name, feed), found in table.items()
+        if feed.startswith(AUTO)
+    }
+    print(json.dumps({"claim": CLAIM, "dense_auto": claimed}))
+    return 0 if all(ratio <= CLAIM for ratio in claimed.values()) else 1
 
 
-def _draw(rows: dict[str, tuple[float, float]]) -> None:
+def _draw(table: dict[tuple[str, str], Found]) -> None:
     """One line a feed: base and edited as points, a claim that holds left of the dotted line."""
-    figure, axes = plt.subplots(figsize=(7.5, 0.23 * len(rows) + 1.1), layout="constrained")
-    places = np.arange(len(rows))
-    base, edited = np.array(list(rows.values())).T
+    figure, axes = plt.subplots(figsize=(7.5, 0.23 * len(table) + 1.1), layout="constrained")
+    places = np.arange(len(table))
+    base, edited = (np.array([found[x][1] for found in table.values()]) for x in ("base", "edited"))
     farther = np.maximum(base, edited)
     axes.hlines(places, np.minimum(base, edited), farther, color="#bbbbbb", linewidth=1.2)
     axes.plot(base, places, "o", color="#0072b2", mfc="white", ms=5, label="base ÷ baked")
@@ -83,14 +100,13 @@ def _draw(rows: dict[str, tuple[float, float]]) -> None:
         )
     axes.axvline(1, color="black", linewidth=0.8)
     axes.axvline(CLAIM, color="black", linewidth=0.8, linestyle=":", label=f"claim, {CLAIM}")
-    names = [name.split("\n") for name in rows]
-    shown = [
-        f"{name}   {feed}" if i % len(FEEDS) == 0 else feed for i, (name, feed) in enumerate(names)
-    ]
+    first = [place for place, (_, feed) in enumerate(table) if feed.startswith(AUTO)]
+    shown = [f"{n}   {feed}" if i in first else feed for i, (n, feed) in enumerate(table)]
     axes.set_yticks(places, shown, fontsize=7)
-    axes.set_ylim(len(rows) - 0.3, -0.7)
-    for place in places[:: len(FEEDS)][1:]:
-        axes.axhline(place - 0.5, color="#dddddd", linewidth=0.6)
+    axes.set_ylim(len(table) - 0.3, -0.7)
+    for row in first:
+        axes.get_yticklabels()[row].set_fontweight("bold")
+        axes.axhline(row - 0.5, color="#dddddd", linewidth=0.6)
     axes.set_xlim(min(0.9, base.min(), edited.min()) - 0.02, farther.max() + 0.05)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel("time of a call ÷ that of the same model with baked weights (one thread)")

@@ -30,6 +30,11 @@ class YourOwn(Backbone):
     def input_specs(self) -> tuple[InputSpec, ...]:
         return (InputSpec("image", "float32", (1, 3, 32, 32)),)
 
+    def features(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden = self.trunk(*inputs)
+        logits = self.head(hidden)
+        return torch.cat([hidden, logits], dim=1), logits.softmax(1)
+
 
 @dataclass(frozen=True)
 class Sample:

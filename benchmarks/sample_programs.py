@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from sample_models import Sample
 
-from persona.formats.manifest import patched_head
+from persona.formats.manifest import Program, patched_head
 from persona.formats.slots import effective, zero_edit
 from persona.method.slots import base_tensors
 from persona_export.executorch_runtime import LoadedMethod
@@ -16,24 +16,27 @@ from persona_export.feed_cost import chain
 from persona_export.targets import Source, targets
 
 
-def calls(sample: Sample, kind: str, feed: str, folder: Path) -> dict[str, Callable[[], None]]:
-    """Export a sample into `folder`; its calls `baked`, `base` and `edited`, inputs bound once.
+def export_sample(sample: Sample, kind: str, feed: str, folder: Path) -> Program:
+    """Export a sample into `folder`. Raises ExportError where it cannot be fed so."""
+    backbone = sample.backbone()
+    source = Source(backbone, sample.slots(backbone, kind), False, feed)  # type: ignore[arg-type]
+    return targets["executorch-xnnpack"]().export(source, "fp32", folder)
 
-    `baked` is the method `base` of the same program, with constant weights. Raises ExportError.
+
+def calls_of(
+    sample: Sample, kind: str, program: Program, folder: Path
+) -> dict[str, Callable[[], None]]:
+    """An exported sample's calls `baked`, `base` and `edited`, inputs bound once.
+
+    `baked` is the method `base` of the same program, with constant weights.
     """
     backbone = sample.backbone()
     slots = sample.slots(backbone, kind)
     base = {name: value.numpy() for name, value in base_tensors(backbone, slots).items()}
-    nothing = zero_edit(slots)
     inputs = list(backbone.example_inputs())
-    program = targets["executorch-xnnpack"]().export(
-        Source(backbone, slots, False, feed),  # type: ignore[arg-type]
-        "fp32",
-        folder,
-    )
     made = {"baked": chain([LoadedMethod(folder / program.path, "base")], inputs)}
-    for name, change in (("base", nothing), ("edited", example_edit(slots))):
-        values = effective(slots, base, nothing, change)
+    for name, change in (("base", zero_edit(slots)), ("edited", example_edit(slots))):
+        values = effective(slots, base, zero_edit(slots), change)
         methods = [LoadedMethod(folder / program.path, program.method)]
         if program.head is not None:
             head = patched_head((folder / program.head.path).read_bytes(), program, values)
@@ -42,3 +45,8 @@ def calls(sample: Sample, kind: str, feed: str, folder: Path) -> dict[str, Calla
         tensors = [torch.from_numpy(np.ascontiguousarray(values[f.tensor])) for f in fed]
         made[name] = chain(methods, inputs + tensors)
     return made
+
+
+def calls(sample: Sample, kind: str, feed: str, folder: Path) -> dict[str, Callable[[], None]]:
+    """Both in one: export, and the calls."""
+    return calls_of(sample, kind, export_sample(sample, kind, feed, folder), folder)

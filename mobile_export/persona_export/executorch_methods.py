@@ -8,13 +8,18 @@ from persona.backbones import Backbone
 from persona.formats.manifest import Feed as FeedEntry
 from persona.formats.slots import SlotSpec
 from persona_export.executorch_program import Method, input_shapes
-from persona_export.feeding import BakedModel, FedModel, Feed, Observe
+from persona_export.feeding import BakedModel, DenseEffective, FedModel, Feed, Observe
 from persona_export.targets.base import Source
 
 
-def fed_method(source: Source) -> tuple[Method, tuple[FeedEntry, ...]]:
-    """`forward`: the backbone's inputs, then every slot tensor; and how they are fed."""
-    fed = FedModel(source.backbone, source.slots, Feed.EFFECTIVE)
+def fed_method(
+    source: Source, dense: type[DenseEffective] = DenseEffective
+) -> tuple[Method, tuple[FeedEntry, ...]]:
+    """`forward`: the backbone's inputs, then every slot tensor; and how they are fed.
+
+    dense: how dense slots are computed.
+    """
+    fed = FedModel(source.backbone, source.slots, Feed.EFFECTIVE, dense=dense)
     return with_feeds(source.backbone, fed)
 
 

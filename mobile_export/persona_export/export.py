@@ -47,6 +47,7 @@ from persona.formats.slots import Array, SlotSpec, tensor_names, zero_edit
 from persona.method.slots import base_tensors
 from persona.runs import Run, versions
 from persona.signing import encode_signature, to_text
+from persona_export.coreml_package import Package, activation_bytes
 from persona_export.parity import check_against_eager, check_program, eager
 from persona_export.targets import ExportError, Precision, SlotFeed, Source, Target, targets
 
@@ -70,16 +71,18 @@ class Wanted:
 class Written:
     """One program of the export report.
 
-    files: path -> bytes. inside, outside: operators in and out of delegates, over all methods;
-    None where the target does not say. planned_bytes: the largest method's activations.
+    files: path -> bytes. inside, outside: operators in and out of delegates, over all methods; all
+    of a Core ML package's are inside. peak_bytes: memory that the activations of the largest method
+    need. For ExecuTorch the arena that the program plans, without what delegates take for
+    themselves; for a Core ML package an estimate from shapes.
     """
 
     verified: str
     slot_feed: str
     files: dict[str, int]
-    inside: int | None
-    outside: int | None
-    planned_bytes: int | None
+    inside: int
+    outside: int
+    peak_bytes: int
     seconds: float
     largest_difference: float
 
@@ -134,7 +137,7 @@ def export_bundle(
                         target, staging, program, slots, base, prototypes.changes, golden
                     )
                     random = check_against_eager(
-                        target, staging, program, backbone, slots, prototypes.changes
+                        target, staging, program, backbone, slots, prototypes.changes, golden.inputs
                     )
             except ExportError as error:
                 if want.required:
@@ -142,7 +145,7 @@ def export_bundle(
                 left_out[name] = str(error)
             else:
                 programs.append(program)
-                worst = max(parity.base, parity.prototypes, parity.edited, parity.observed, random)
+                worst = max(parity.worst, random)
                 seconds = time.perf_counter() - start
                 report[name] = _report(program, staging, seconds, worst)
         if not programs:
@@ -167,7 +170,8 @@ def _write(
 ) -> Program:
     """One program. Whatever a converter cannot do is an ExportError."""
     if precision not in target.precisions:
-        raise ExportError(f"{name} has no {precision}; it has {', '.join(target.precisions)}")
+        why = f": {target.lacks[precision]}" if precision in target.lacks else ""
+        raise ExportError(f"{name} has no {precision}; it has {', '.join(target.precisions)}{why}")
     if source.slot_feed != "auto" and source.slot_feed not in target.slot_feeds:
         raise ExportError(
             f"{name} cannot feed slots as {source.slot_feed!r}; it can as "
@@ -201,14 +205,18 @@ def _report(program: Program, folder: Path, seconds: float, worst: float) -> Wri
     if program.head is not None:
         places.add(folder / program.head.path)
     files = {f for p in places for f in ((p,) if p.is_file() else p.rglob("*")) if f.is_file()}
+    packages = [Package.open(place) for place in places if place.suffix == ".mlpackage"]
+    operations = [o for package in packages for o in package.program.operations]
     methods = [m for m in program.delegation.values() if isinstance(m, dict) and "inside" in m]
+    peaks = [m["planned_bytes"] for m in methods] + [activation_bytes(p) for p in packages]
     return Written(
         verified=program.verified,
         slot_feed=str(program.slot_feed.get("chosen", "inputs")),
         files={f.relative_to(folder).as_posix(): f.stat().st_size for f in sorted(files)},
-        inside=sum(sum(m["inside"].values()) for m in methods) if methods else None,
-        outside=sum(sum(m["outside"].values()) for m in methods) if methods else None,
-        planned_bytes=max((m["planned_bytes"] for m in methods), default=None),
+        inside=sum(sum(m["inside"].values()) for m in methods)
+        + sum(not operation.is_constant for operation in operations),
+        outside=sum(sum(m["outside"].values()) for m in methods),
+        peak_bytes=max(peaks),
         seconds=round(seconds, 1),
         largest_difference=worst,
     )

@@ -47,6 +47,24 @@ class DenseEffective(nn.Module):
         return F.linear(x.to(self.weight.dtype), self.weight, self.bias).to(x.dtype)
 
 
+UNPACKED = 512 * 512
+"""Weights from which on packing one dense slot takes longer than reading it unpacked."""
+
+
+class DenseUnpacked(DenseEffective):
+    """The same for a runtime that packs the right factor of a product on each call.
+
+    Where x is one row and W large, y = (W·xᵀ)ᵀ + b, so that x is packed and W is read in place.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        one_row = x.dim() == 2 and isinstance(x.shape[0], int) and x.shape[0] == 1
+        if not one_row or self.weight.numel() < UNPACKED:
+            return super().forward(x)
+        y = F.linear(self.weight, x.to(self.weight.dtype)).reshape(1, -1)
+        return (y if self.bias is None else y + self.bias).to(x.dtype)
+
+
 class DenseChange(nn.Module):
     """y = x·Wᵀ + b + x·dWᵀ + db, with dW and db from outside."""
 
@@ -63,7 +81,7 @@ class DenseChange(nn.Module):
 
 
 class LowRank(nn.Module):
-    """y = x·Wᵀ + (x·aᵀ)·bᵀ + bias; the bias is the whole one (effective) or a change to it."""
+    """y = x·Wᵀ + ((x·aᵀ)·bᵀ + bias); the bias is the whole one (effective) or a change to it."""
 
     a: Tensor
     b: Tensor
@@ -78,9 +96,9 @@ class LowRank(nn.Module):
         _register_feeds(self, slot)
 
     def forward(self, x: Tensor) -> Tensor:
-        change = F.linear(F.linear(x.to(self.a.dtype), self.a), self.b)
-        y = self.base(x).to(change.dtype) + change
-        return (y if self.bias is None else y + self.bias).to(x.dtype)
+        change = F.linear(F.linear(x.to(self.a.dtype), self.a), self.b, self.bias)
+        y: Tensor = self.base(x).to(change.dtype) + change
+        return y.to(x.dtype)
 
 
 class Affine(nn.Module):
@@ -119,11 +137,13 @@ class Constant(nn.Module):
         return y.to(x.dtype)
 
 
-def _fed_layer(layer: nn.Module, slot: SlotSpec, feed: Feed) -> nn.Module:
+def _fed_layer(
+    layer: nn.Module, slot: SlotSpec, feed: Feed, dense: type[DenseEffective]
+) -> nn.Module:
     change = feed is Feed.CHANGE
     match slot.kind:
         case SlotKind.DENSE:
-            return DenseChange(layer, slot) if change else DenseEffective(slot)
+            return DenseChange(layer, slot) if change else dense(slot)
         case SlotKind.LOW_RANK:
             return LowRank(layer, slot, keeps_bias=change)
         case SlotKind.AFFINE:
@@ -135,17 +155,23 @@ def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:
     setattr(model.get_submodule(parent), child, layer)
 
 
-def _with_fed_layers(model: nn.Module, slots: tuple[SlotSpec, ...], feed: Feed) -> nn.Module:
+def _with_fed_layers(
+    model: nn.Module,
+    slots: tuple[SlotSpec, ...],
+    feed: Feed,
+    dense: type[DenseEffective] = DenseEffective,
+) -> nn.Module:
     fed = copy.deepcopy(model).eval().requires_grad_(False)
     for slot in slots:
-        _replace(fed, slot.name, _fed_layer(fed.get_submodule(slot.name), slot, feed))
+        _replace(fed, slot.name, _fed_layer(fed.get_submodule(slot.name), slot, feed, dense))
     return fed.requires_grad_(False)
 
 
 class FedModel(nn.Module):
     """forward(*inputs, *feeds) -> output. Feeds follow the inputs in the order of `feed_names`.
 
-    model: a backbone, or its first half; inputs: how many it takes itself.
+    model: a backbone, or its first half; inputs: how many it takes itself. dense: how a dense slot
+    with effective weights is computed.
     """
 
     def __init__(
@@ -154,12 +180,13 @@ class FedModel(nn.Module):
         slots: tuple[SlotSpec, ...],
         feed: Feed,
         inputs: int | None = None,
+        dense: type[DenseEffective] = DenseEffective,
     ) -> None:
         super().__init__()
         if inputs is None:
             assert isinstance(model, Backbone)
             inputs = len(model.input_specs())
-        self.model = _with_fed_layers(model, slots, feed)
+        self.model = _with_fed_layers(model, slots, feed, dense)
         self.inputs = inputs
         self.feed_names: tuple[str, ...] = tuple(
             f"{slot.name}.{suffix}" for slot in slots for suffix in slot.feeds()

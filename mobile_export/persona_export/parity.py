@@ -1,15 +1,17 @@
 """Proof that a program does what eager PyTorch does, slot by slot.
 
 On the golden vectors, which a bundle carries; and, while the model is at hand, on random inputs of
-every size with edits at the bounds.
+every size, for the base, each prototype and edits at the bounds.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from persona.backbones import Backbone, DynamicDim
 from persona.bundles import Bundle
@@ -17,9 +19,12 @@ from persona.formats.bundle_tensors import Golden
 from persona.formats.manifest import Program
 from persona.formats.slots import Array, SlotSpec, effective, sum_changes, zero_edit
 from persona.method.slots import base_tensors, compose, edited_forward
-from persona_export.runner import RunnerError, run_bundle
+from persona_export.runner import Machine, RunnerError, run_bundle
 from persona_export.runner.build import build
 from persona_export.targets import Executor, ExportError, NotRunnableError, Target, targets
+
+Changes = tuple[Mapping[str, Array], Mapping[str, Array]]
+"""A prototype, and an edit on top of it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,11 @@ class Parity:
     edited: float
     observed: float
     tolerance: float
+
+    @property
+    def worst(self) -> float:
+        """The largest of the differences."""
+        return max(self.base, self.prototypes, self.edited, self.observed)
 
 
 def slot_values(
@@ -109,28 +119,45 @@ def check_against_eager(
     backbone: Backbone,
     slots: tuple[SlotSpec, ...],
     prototypes: Sequence[Mapping[str, Array]] = (),
+    golden_inputs: Sequence[Mapping[str, NDArray[Any]]] = (),
 ) -> float:
-    """Run random inputs of 1, 20 and 100 (where a size is free) against the model itself.
+    """Run inputs that no golden vector covers against the model itself; the largest difference.
 
-    Each with a random edit at the bounds, on a prototype in turn. Returns the largest difference.
-    Raises ExportError where it is beyond the program's tolerance.
+    Random inputs of 1, 20 and 100 (where a size is free): the base, each prototype, and a random
+    edit at the bounds on one of these in turn; the golden inputs: such edits.
+    Raises ExportError where the difference is beyond the program's tolerance.
     """
     run = target.executor(bundle, program)
     base = {name: value.numpy() for name, value in base_tensors(backbone, slots).items()}
     nothing = zero_edit(slots)
     groups = [nothing, *prototypes]
-    worst = 0.0
-    for seed, size in enumerate(_sizes(backbone)):
-        prototype, edit = groups[seed % len(groups)], edit_at_bounds(slots, seed)
-        inputs = backbone.example_inputs(1000 + seed, size)
-        expected = eager(backbone, slots, (prototype, edit), inputs)
-        named = {
-            spec.name: x.numpy() for spec, x in zip(backbone.input_specs(), inputs, strict=True)
-        }
-        output = run(named, slot_values(program, slots, base, prototype, edit))
-        worst = max(worst, difference(expected, output))
-    _require(program, "random edits at the bounds", worst)
-    return worst
+    specs = backbone.input_specs()
+
+    def largest(inputs: tuple[torch.Tensor, ...], changes: Sequence[Changes]) -> float:
+        named = {spec.name: x.numpy() for spec, x in zip(specs, inputs, strict=True)}
+        return max(
+            difference(
+                eager(backbone, slots, (prototype, edit), inputs),
+                run(named, slot_values(program, slots, base, prototype, edit)),
+            )
+            for prototype, edit in changes
+        )
+
+    def at_bounds(seed: int) -> Changes:
+        return groups[seed % len(groups)], edit_at_bounds(slots, seed)
+
+    alone = [(group, nothing) for group in groups]
+    random = [backbone.example_inputs(1000 + i, size) for i, size in enumerate(_sizes(backbone))]
+    golden = [tuple(torch.tensor(x[spec.name]) for spec in specs) for x in golden_inputs]
+    found = {
+        "random inputs": max(largest(x, [*alone, at_bounds(i)]) for i, x in enumerate(random)),
+        "random edits at the bounds of golden inputs": max(
+            (largest(x, [at_bounds(i)]) for i, x in enumerate(golden, len(random))), default=0.0
+        ),
+    }
+    for what, worst in found.items():
+        _require(program, what, worst)
+    return max(found.values())
 
 
 def _sizes(backbone: Backbone) -> list[int]:
@@ -157,7 +184,7 @@ _SIGNS = np.array([-1, 1], np.float32)
 def eager(
     backbone: Backbone,
     slots: tuple[SlotSpec, ...],
-    changes: tuple[Mapping[str, Array], Mapping[str, Array]],
+    changes: Changes,
     inputs: tuple[torch.Tensor, ...],
 ) -> Array:
     """What PyTorch makes of inputs with prototype and edit."""
@@ -204,21 +231,29 @@ def check_in_bundle(bundle: Bundle, program: Program) -> Parity:
         ) from None
 
 
+def faults_in_bundle(bundle: Bundle, program: Program) -> list[str] | None:
+    """Faults of how a program's files are built; None where nothing here can look into them."""
+    try:
+        return targets[program.target]().faults(bundle.path, program)
+    except (RuntimeError, LookupError, ValueError, OSError) as error:
+        return [f"{program.path} cannot be read: {error}"]
+
+
 RUN_IN_CPP = ("executorch-xnnpack",)
 """Targets whose programs the C++ runner takes."""
 
 
-def check_in_cpp(bundle: Bundle, program: Program) -> Parity:
+def check_in_cpp(bundle: Bundle, program: Program, machine: Machine = "native") -> Parity:
     """The same in the C++ runner, another reader of the bundle; it is built where it was not yet.
 
     Raises NotRunnableError where it cannot be built, ExportError where the program differs.
     """
     try:
-        build("native")
+        build(machine)
     except RunnerError as error:
         raise NotRunnableError(str(error)) from None
     try:
-        report = run_bundle(bundle.path, "native", program.precision)
+        report = run_bundle(bundle.path, machine, program.precision)
     except RunnerError as error:
         raise ExportError(str(error)) from None
 
@@ -234,7 +269,7 @@ def check_in_cpp(bundle: Bundle, program: Program) -> Parity:
         tolerance=report.tolerance,
     )
     for what in ("base", "prototypes", "edited", "observed"):
-        _require(program, f"{what}, in C++", getattr(parity, what))
+        _require(program, f"{what}, in C++ on {machine}", getattr(parity, what))
     return parity
 
 

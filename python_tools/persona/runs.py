@@ -147,12 +147,12 @@ def load_run(path: Path) -> Run:
     config = record.config
     backbone = build_backbone(config, record.backbone_settings, path)
     _check_slots(backbone, record, path)
+    _fill(backbone, safetensors.torch.load_file(path / "backbone.safetensors"), path)
     adapter = build_adapter(backbone, record.slots, record.observation, config.adapter)
     bank = PrototypeBank(
         record.slots, config.prototypes.count, len(record.slots) * config.adapter.latent
     )
     stored = safetensors.torch.load_file(path / "prototypes.safetensors")
-    _fill(backbone, safetensors.torch.load_file(path / "backbone.safetensors"), path)
     _fill(adapter, safetensors.torch.load_file(path / "adapter.safetensors"), path)
     _fill(bank, _under("bank.", stored), path)
     rule = DeviceRule(**_under("rule.", stored))

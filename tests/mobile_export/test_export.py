@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +14,12 @@ from torch import Tensor, nn
 from persona.backbones.image_net import ImageNet
 from persona.bundles import open_bundle
 from persona.durable import PlaceError
+from persona.formats import manifest as manifest_format
+from persona.formats.errors import FormatError
 from persona.formats.slots import zero_edit
-from persona_export.coreml_package import Package
+from persona_export.coreml_package import Package, activation_bytes
+from persona_export.coreml_package.program import Feature, Named, Operation, TensorType
+from persona_export.coreml_package.program import Program as CoreMLProgram
 from persona_export.export import Wanted, export_bundle
 from persona_export.parity import check_in_bundle
 from persona_export.targets import ExportError, Source, targets
@@ -45,6 +51,20 @@ def test_the_manifest_names_every_file_with_its_size_and_sha256(made):
         assert said["size"] == len(lying[path])
         assert said["sha256"] == hashlib.sha256(lying[path]).hexdigest()
     assert bundle.digest == hashlib.sha256(lying["manifest.json"]).hexdigest()
+
+
+@NAMES
+def test_a_bundle_is_read_by_its_own_major_version_and_refused_by_another(
+    made, resigned, monkeypatch, tmp_path
+):
+    run, bundle = made
+    assert open_bundle(bundle.path).digest == bundle.digest
+    refused = r"its format is '{}', and this version reads '{}'; export the bundle again, or use"
+    with pytest.raises(FormatError, match=refused.format("persona.bundle/2", "persona.bundle/1")):
+        resigned(bundle, run, tmp_path / "later", {}, format="persona.bundle/2", slots=[])
+    monkeypatch.setattr(manifest_format, "BUNDLE_FORMAT", "persona.bundle/2")
+    with pytest.raises(FormatError, match=refused.format("persona.bundle/1", "persona.bundle/2")):
+        open_bundle(bundle.path)
 
 
 @NAMES
@@ -164,7 +184,7 @@ def _with_far_mask(run):
 
 def test_a_precision_that_a_target_lacks_is_named_with_those_it_has(digits_run, tmp_path):
     wanted = Wanted("executorch-qnn", "int8")
-    with pytest.raises(ExportError, match="executorch-qnn has no int8; it has fp16"):
+    with pytest.raises(ExportError, match="executorch-qnn has no int8; it has fp16: 8 bits need"):
         export_bundle(digits_run, (wanted,), tmp_path / "bundle", silent)
 
 
@@ -222,7 +242,45 @@ def test_an_operation_that_a_converter_does_not_know_is_a_row_and_no_crash(
         "executorch/xnnpack.pte": (tmp_path / "bundle/executorch/xnnpack.pte").stat().st_size
     }
     assert row.inside > 0
-    assert row.planned_bytes > 0
+    assert row.peak_bytes > 0
     assert 0 < row.largest_difference <= 1e-5
     with pytest.raises(ExportError, match="cannot take this model"):
         export_bundle(digits_run, (Wanted("coreml", "fp32"),), tmp_path / "other", silent)
+
+
+# -- The report
+
+
+def test_a_core_ml_row_counts_the_operations_of_all_its_packages_and_their_largest(
+    digits_run, tmp_path
+):
+    exported = export_bundle(digits_run, (Wanted("coreml", "fp16"),), tmp_path / "b", silent)
+    (row,) = exported.report.values()
+    kinds, largest = [], 0
+    for name in ("forward", "observe"):
+        package = Package.open(tmp_path / f"b/coreml/fp16/{name}.mlpackage")
+        computed = [o for o in package.program.operations if o.kind != "const"]
+        kinds += [operation.kind for operation in computed]
+        sizes = [math.prod(o.type.shape) for operation in computed for o in operation.outputs]
+        largest = max(largest, *sizes)
+    assert (row.inside, row.outside) == (len(kinds), 0)
+    assert 2 * largest < row.peak_bytes < 4 * 2 * 2 * largest
+
+
+def test_the_activations_of_a_package_are_what_is_alive_at_once_open_sizes_at_their_largest():
+    def step(kind, name, dtype, shape, *uses):
+        output = Named(name, TensorType(dtype, shape))
+        return Operation(kind, {"x": uses}, (output,), {})
+
+    x = TensorType("float32", (1, None))
+    operations = (
+        step("const", "w", "float32", (1000,)),
+        step("cast", "a", "float16", (1, None), "x"),  # 16 bytes
+        step("linear", "b", "float32", (4,), "a", "w"),  # 16, with a: 32
+        step("relu", "dropped", "float32", (1,), "b"),  # 4, with a and b: 36
+        step("add", "y", "float16", (1,), "a", "b"),  # 2, with a and b: 34
+    )
+    program = CoreMLProgram(
+        8, (Feature("x", x, ((1, 1), (1, 8))),), (), "CoreML7", (Named("x", x),), operations, ("y",)
+    )
+    assert activation_bytes(Package(program, Path())) == 36

@@ -7,8 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from persona.backbones import backbones
+from persona.method.slots import make_slot
 from persona_export.int8_graph import in_int8
+from persona_export.parity import difference
 from persona_export.precision import TOLERANCE
+from persona_export.targets import Source, targets
 
 
 class Mixed(nn.Module):
@@ -71,3 +75,20 @@ def test_a_network_of_slots_alone_has_nothing_to_quantise():
             return self.slot(*inputs)
 
     assert in_int8(Slots().eval(), (torch.ones(1, 4),), ({},), ["slot"]) is None
+
+
+def test_what_a_device_pools_of_colour_images_is_told_by_channel(tmp_path):
+    torch.manual_seed(0)
+    backbone = backbones["conv-net"](size=8, width=2).eval()
+    source = Source(backbone, (make_slot(backbone, "head.2"),), pooled=True)
+    target = targets["executorch-xnnpack"]()
+    program = target.export(source, "int8", tmp_path)
+    (image,) = backbone.example_inputs()
+    image = 0.1 * image + torch.tensor([-1.0, 0.0, 1.0])[:, None, None]
+    with torch.no_grad():
+        expected, _ = backbone.features(image)
+    found, _ = target.features(tmp_path, program)({"image": image.numpy()})
+    assert difference(expected.numpy(), found) < 1e-2
+    torch.testing.assert_close(
+        torch.from_numpy(found[0, :3]), image.mean((0, 2, 3)), atol=1e-5, rtol=0
+    )

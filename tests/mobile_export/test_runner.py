@@ -27,7 +27,7 @@ from persona.formats.schema import encode
 from persona.formats.slots import SlotSpec, effective, zero_edit
 from persona.method.slots import base_tensors, make_slot
 from persona_export.runner import MissingToolsError, RunnerError, run_bundle
-from persona_export.runner.build import SOURCES, build, command
+from persona_export.runner.build import SOURCES, build, check_ready, command
 from persona_export.runner.toolchain import MACHINES, Machine, install_tools
 from persona_export.targets import Source
 from persona_export.targets.executorch_xnnpack import ExecutorchXnnpack
@@ -402,6 +402,18 @@ def test_where_tools_are_missing_their_packages_are_named(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(MissingToolsError, match="only root may install"):
         install_tools("native")
+    with pytest.raises(MissingToolsError, match="install cmake make"):
+        check_ready("cortex-a76")
+
+
+def test_what_would_have_to_be_fetched_is_missing_too(monkeypatch, tmp_path):
+    _need("cortex-a53")
+    check_ready("cortex-a53")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    check_ready("native")
+    with pytest.raises(RunnerError, match="arm64 libraries are not in"):
+        check_ready("cortex-a53")
+    assert not list(tmp_path.iterdir())
 
 
 # -- As on an arm64 phone

@@ -117,6 +117,28 @@ def test_the_exporter_measures_both_ways_for_a_large_slot_and_says_what_it_found
     assert "head.0 has more than 16384 weights" in said["why"]
 
 
+def test_a_weight_of_a_mebibyte_as_an_input_is_read_in_place_and_equals_eager(
+    tmp_path, edited_by_hand, at_the_bounds
+):
+    """Where it is the left factor of its product, the vector that comes out is turned by a view."""
+    views = []
+    for width in (256, 512):
+        backbone = _Wide(width).eval()
+        slots = (make_slot(backbone, "head.0"),)
+        target = targets[XNNPACK]()
+        program = target.export(Source(backbone, slots, False, "inputs"), "fp32", tmp_path)
+        views.append(program.delegation["forward"]["inside"].get("aten.view_copy.default", 0))
+        base = {n: value.numpy() for n, value in base_tensors(backbone, slots).items()}
+        change, inputs = at_the_bounds(slots, 2), _inputs(backbone, 2)
+        model = edited_by_hand(backbone, slots, change)
+        with torch.no_grad():
+            expected = model(torch.from_numpy(inputs["x"])).numpy()
+        values = effective(slots, base, zero_edit(slots), change)
+        output = target.executor(tmp_path, program)(inputs, values)
+        assert np.abs(output - expected).max() <= 1e-5 * max(1, np.abs(expected).max())
+    assert views == [0, 1]
+
+
 def test_small_slots_are_inputs_without_measuring(tmp_path):
     backbone = _Wide(width=16).eval()
     slots = (make_slot(backbone, "head.0"),)

@@ -8,12 +8,14 @@ from persona_export.coreml_package.checks import check_package
 from persona_export.coreml_package.delegated import DelegatedMethod, check_delegated
 from persona_export.coreml_package.errors import PackageError, UnknownOperationError
 from persona_export.coreml_package.interpreter import Package
+from persona_export.coreml_package.memory import activation_bytes
 
 __all__ = [
     "DelegatedMethod",
     "Package",
     "PackageError",
     "UnknownOperationError",
+    "activation_bytes",
     "check_delegated",
     "check_package",
 ]

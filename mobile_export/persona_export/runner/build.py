@@ -56,6 +56,19 @@ def build(machine: Machine) -> Path:
     return executable
 
 
+def check_ready(machine: Machine) -> None:
+    """Whether the runner can be built from what is on this computer, with nothing fetched.
+
+    Raises RunnerError saying what is missing.
+    """
+    check_tools(machine)
+    if machine != "native" and not _arm_folder().is_dir():
+        raise RunnerError(
+            f"the {machine} runner cannot be built: ExecuTorch's arm64 libraries are not in "
+            f"{_arm_folder()}"
+        )
+
+
 def _fingerprint(sources: Path, package: Path) -> str:
     """Of everything that the executable depends on; `package` is where it finds its libraries."""
     digest = hashlib.sha256(f"{package}\n{_version()}\n".encode())
@@ -74,9 +87,13 @@ def _installed_package() -> Path:
     return Path(next(iter(executorch.__path__)))
 
 
+def _arm_folder() -> Path:
+    return cache_folder() / f"executorch-{_version()}-{_ARM_PLATFORM}"
+
+
 def _arm_package() -> Path:
     """Headers and libraries of the arm64 wheel, fetched with pip as it is configured here."""
-    package = cache_folder() / f"executorch-{_version()}-{_ARM_PLATFORM}"
+    package = _arm_folder()
     if not package.is_dir():
         with tempfile.TemporaryDirectory() as scratch:
             _run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps",

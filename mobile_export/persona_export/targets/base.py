@@ -44,6 +44,8 @@ class Target(ABC):
     """Writes programs for one runtime, and runs them where this machine can."""
 
     precisions: ClassVar[tuple[Precision, ...]]
+    lacks: ClassVar[Mapping[Precision, str]] = {}
+    """Why the other precisions are not among them."""
     slot_feeds: ClassVar[tuple[SlotFeed, ...]] = ("inputs",)
 
     @abstractmethod
@@ -63,6 +65,13 @@ class Target(ABC):
     ) -> Callable[[Mapping[str, NDArray[Any]]], tuple[Array, Array]]:
         """A callable that runs the observe program: inputs -> features and posterior."""
         raise ExportError(f"{program.target} has no observe program here: {bundle}")
+
+    def faults(self, bundle: Path, program: Program) -> list[str] | None:  # noqa: ARG002
+        """What is wrong with how a program's files are built, that running it might not tell.
+
+        None where nothing here can look into them.
+        """
+        return None
 
 
 targets: Registry[type[Target]] = Registry("target", "persona_export.targets")

@@ -312,6 +312,15 @@ class CoreML(Target):
 
         return run
 
+    def faults(self, bundle: Path, program: Program) -> list[str]:
+        precision = program.precision
+        return [
+            f"{place}: {finding}"
+            for place in (program.path, program.observe_path)
+            if place is not None
+            for finding in check_package(bundle / place, MINIMUM_IOS[precision], precision)
+        ]
+
 
 def _narrow(inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Core ML has no 64-bit integers."""

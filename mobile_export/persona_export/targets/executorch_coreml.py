@@ -49,29 +49,22 @@ class ExecutorchCoreML(PartitionedTarget):
         outside = [m for m in program.delegation.values() if m["outside"] or m["delegates"] != 1]
         if outside:
             return program
+        program = replace(program, verified="interpreted")
+        faults = self.faults(bundle, program)
+        if faults:
+            raise ExportError("what the delegate loads has faults: " + "; ".join(faults))
         content = (bundle / program.path).read_bytes()
         packed = 0
-        for name in program.delegation:
-            try:
-                method = DelegatedMethod(content, name)
-                findings = check_delegated(method, IOS, precision)
-            except PackageError as error:
-                findings = [str(error)]
-            if findings:
-                raise ExportError(
-                    f"the package of method {name!r} has faults: " + "; ".join(findings)
-                )
-            packed += sum(
-                operation.kind.startswith("constexpr_")
-                for operation in method.package.program.operations
-            )
-            program.delegation[name]["minimum_ios"] = minimum_ios(method.package)
+        for name, method in program.delegation.items():
+            package = DelegatedMethod(content, name).package
+            packed += sum(o.kind.startswith("constexpr_") for o in package.program.operations)
+            method["minimum_ios"] = minimum_ios(package)
         if precision == "int8" and not packed:
             raise ExportError(
                 f"int8 found no weight of more than {SMALLEST} elements outside of slots; "
                 "export fp16"
             )
-        return replace(program, verified="interpreted")
+        return program
 
     def executor(self, bundle: Path, program: Program) -> Executor:
         if program.verified != "interpreted":
@@ -98,3 +91,21 @@ class ExecutorchCoreML(PartitionedTarget):
             return features, posterior
 
         return run
+
+    def faults(self, bundle: Path, program: Program) -> list[str] | None:
+        if program.verified != "interpreted":
+            return None
+        content = (bundle / program.path).read_bytes()
+        return [
+            f"{program.path}, method {name!r}: {finding}"
+            for name in (program.method, program.observe_method)
+            if name is not None
+            for finding in _faults_of_method(content, name, program.precision)
+        ]
+
+
+def _faults_of_method(content: bytes, name: str, precision: Precision) -> list[str]:
+    try:
+        return check_delegated(DelegatedMethod(content, name), IOS, precision)
+    except PackageError as error:
+        return [str(error)]

@@ -23,6 +23,11 @@ class ExecutorchQnn(LoweredTarget):
     name = "executorch-qnn"
     backend = "QNN"
     precisions: ClassVar[tuple[Precision, ...]] = ("fp16",)
+    lacks: ClassVar[dict[Precision, str]] = {
+        "fp32": "Qualcomm's NPU does not compute in it",
+        "int8": "8 bits need the quantiser of Qualcomm's SDK, calibrated on samples of data, which "
+        "this target does not use; with the SDK fp16 can be had. Nothing was downloaded",
+    }
     tolerance: ClassVar[dict[Precision, float]] = {"fp16": 1e-2}
 
     def lower(self, methods: Mapping[str, Method], precision: Precision) -> Lowered:  # noqa: ARG002

@@ -27,7 +27,7 @@ from persona_export.executorch_methods import (
 from persona_export.executorch_program import Lowered, Method, lower, xnnpack
 from persona_export.executorch_runtime import LoadedMethod
 from persona_export.feed_cost import chain, ratios
-from persona_export.feeding import FedModel, Feed, FirstHalf
+from persona_export.feeding import DenseUnpacked, FedModel, Feed, FirstHalf
 from persona_export.patched import halves_reason, in_head, lower_head
 from persona_export.precision import TOLERANCE
 from persona_export.targets.base import (
@@ -146,7 +146,7 @@ class _Export:
                            measured)  # fmt: skip
 
     def _as_inputs(self) -> tuple[Lowered, tuple[FeedEntry, ...]]:
-        forward, feeds = fed_method(self.source)
+        forward, feeds = fed_method(self.source, DenseUnpacked)
         return self._lower({"forward": forward, **self.extra}), feeds
 
     def _patched(self) -> tuple[Lowered, tuple[FeedEntry, ...], Lowered]:
@@ -155,7 +155,7 @@ class _Export:
         inner = tuple(slot for slot in self.source.slots if in_head(slot))
         inputs = len(backbone.input_specs())
         forward, feeds = with_feeds(
-            backbone, FedModel(FirstHalf(backbone), outer, Feed.EFFECTIVE, inputs)
+            backbone, FedModel(FirstHalf(backbone), outer, Feed.EFFECTIVE, inputs, DenseUnpacked)
         )
         trunk = self._lower({"forward": forward, **self.extra})
         head, patches = lower_head(backbone, inner)

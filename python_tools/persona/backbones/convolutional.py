@@ -20,10 +20,18 @@ OBSERVED_STAGES = 2
 
 def channel_statistics(maps: Sequence[Tensor]) -> list[Tensor]:
     """Maps [n, c, *places] -> the means [n, c] of all, then the deviations [n, c] of all."""
-    flat = [m.flatten(2) for m in maps]
-    means = [m.mean(2) for m in flat]
-    deviations = [((m - m.mean(2, keepdim=True)) ** 2).mean(2).sqrt() for m in flat]
-    return [*means, *deviations]
+    means = [_mean_over_places(m) for m in maps]
+    deviations = [
+        _mean_over_places((m - mean) ** 2).sqrt() for m, mean in zip(maps, means, strict=True)
+    ]
+    return [statistic.flatten(1) for statistic in (*means, *deviations)]
+
+
+def _mean_over_places(x: Tensor) -> Tensor:
+    """[n, c, *places] -> [n, c, 1, …]; the places stay axes, for XNNPACK in 8 bits mixes channels
+    up where they are flattened into one.
+    """
+    return x.mean(tuple(range(2, x.dim())), keepdim=True)
 
 
 class StagedTrunk(nn.Module):

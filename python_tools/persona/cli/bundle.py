@@ -1,5 +1,6 @@
 """`persona bundle`: look into a bundle, and prove it on this machine."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from persona.bundles import Bundle
     from persona.formats.manifest import Program
     from persona_export.parity import Parity
+    from persona_export.runner import Machine
 
 trust_option = click.option(
     "--trust",
@@ -87,35 +89,78 @@ def show(path: Path, trust: Path | None, as_json: bool) -> None:
 @json_option
 @command
 def verify(path: Path, trust: Path | None, as_json: bool) -> None:
-    """Check signature and files, then run every program that runs here on the golden vectors.
+    """Check signature and files, look into the packages, and run every program that runs here.
 
-    ExecuTorch's CPU programs are run twice, from Python and by a C++ runner like an app's, which
-    is built once with cmake and g++.
+    Programs are run on the golden vectors; ExecuTorch's CPU programs twice, from Python and by a
+    C++ runner like an app's, which is built once with cmake and g++, and where `make arm` was run
+    before, once more on each of two emulated arm64 processors.
     """
-    from persona_export.parity import RUN_IN_CPP, check_in_bundle, check_in_cpp
-
     opened = open_trusted(path, trust)
-    manifest = opened.manifest
-    rows: dict[str, dict[str, Any]] = {}
-    for program in manifest.programs:
-        name = f"{program.target} {program.precision}"
-        rows[name] = _row(check_in_bundle, opened, program)
-        if program.target in RUN_IN_CPP:
-            rows[f"{name}, C++"] = _row(check_in_cpp, opened, program)
-    failed = next((row["reason"] for row in rows.values() if row["passed"] is False), "")
+    rows = _proofs(opened)
+    failed = next((row for row in rows.values() if row["passed"] is False), None)
     found = {"bundle": opened.digest, "pinned": trust is not None, "programs": rows}
     if not as_json:
         _print_rows(opened, rows, pinned=trust is not None)
-    if failed:
-        raise CheckFailedError("bundle.program_differs", failed, found)
+    if failed is not None:
+        raise CheckFailedError(failed["code"], failed["reason"], found)
     if as_json:
         say_json(found)
+
+
+Rows = dict[str, dict[str, Any]]
+"""By what was looked at; `passed` is None where a check cannot be made here."""
+
+
+def _proofs(opened: "Bundle") -> Rows:
+    from persona_export.parity import RUN_IN_CPP, check_in_bundle, check_in_cpp
+
+    rows: Rows = {}
+    arm, why_not = _arm_machines()
+    for program in opened.manifest.programs:
+        name = f"{program.target} {program.precision}"
+        rows |= _package_row(name, opened, program)
+        rows[name] = _row(check_in_bundle, opened, program)
+        if program.target in RUN_IN_CPP:
+            rows[f"{name}, C++"] = _row(check_in_cpp, opened, program)
+            for machine in arm:
+                on_machine = partial(check_in_cpp, machine=machine)
+                rows[f"{name}, {machine}"] = _row(on_machine, opened, program)
+    if why_not and any(program.target in RUN_IN_CPP for program in opened.manifest.programs):
+        rows["C++ on arm64"] = {"passed": None, "reason": why_not}
+    return rows
+
+
+def _arm_machines() -> "tuple[tuple[Machine, ...], str]":
+    """The emulated processors that the C++ runner can be run on, or none and why."""
+    from persona_export.runner import MACHINES, RunnerError
+    from persona_export.runner.build import check_ready
+
+    emulated = MACHINES[1:]
+    try:
+        for machine in emulated:
+            check_ready(machine)
+    except RunnerError as error:
+        return (), f"{error}; `make arm` gets what is missing, then verify again"
+    return emulated, ""
+
+
+def _package_row(name: str, opened: "Bundle", program: "Program") -> Rows:
+    """What the structural checks found; no row where there is no package to look into."""
+    from persona_export.parity import faults_in_bundle
+
+    faults = faults_in_bundle(opened, program)
+    if faults is None:
+        return {}
+    row: dict[str, Any] = {"passed": not faults, "faults": faults}
+    if faults:
+        row |= {"code": "bundle.package_faulty", "reason": "; ".join(faults)}
+    return {f"{name}, package": row}
 
 
 def _row(
     check: "Callable[[Bundle, Program], Parity]", opened: "Bundle", program: "Program"
 ) -> dict[str, Any]:
-    """What a check found; `passed` is None where it cannot be made here."""
+    """What running a program found."""
     from persona_export.targets import ExportError, NotRunnableError
 
     try:
@@ -123,7 +168,7 @@ def _row(
     except NotRunnableError as error:
         return {"passed": None, "verified": program.verified, "reason": str(error)}
     except ExportError as error:
-        return {"passed": False, "reason": str(error)}
+        return {"passed": False, "code": "bundle.program_differs", "reason": str(error)}
     return {"passed": True, "verified": program.verified, **vars(parity)}
 
 
@@ -134,14 +179,17 @@ def _print_rows(opened: "Bundle", rows: dict[str, dict[str, Any]], *, pinned: bo
         left = column in ("program", "how")
         table.add_column(column, justify="left" if left else "right", no_wrap=left)
     for name, row in rows.items():
-        if row["passed"]:
-            columns = ("base", "prototypes", "edited", "observed", "tolerance")
-            figures = [f"{row[c]:.1e}" for c in columns]
-            table.add_row(name, row["verified"], *figures)
-        elif row["passed"] is None:
-            table.add_row(name, row["verified"], "[yellow]not run here[/]")
+        program, _, where = name.partition(", ")
+        if row["passed"] is None:
+            table.add_row(program, where, "[yellow]not run[/]")
+        elif not row["passed"]:
+            table.add_row(program, where, "[red]failed[/]")
+        elif "faults" in row:
+            table.add_row(program, where, "[green]sound[/]")
         else:
-            table.add_row(name, "[red]failed[/]")
+            columns = ("base", "prototypes", "edited", "observed", "tolerance")
+            figures = [f"{row[c]:.0e}" for c in columns]
+            table.add_row(program, where or row["verified"], *figures)
     stdout.print(table)
     for name, row in rows.items():
         if not row["passed"]:

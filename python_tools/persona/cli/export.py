@@ -118,7 +118,7 @@ def _print_report(report: dict[str, "Written"]) -> None:
     table = Table(box=None, padding=(0, 1, 0, 0))
     for column in ("program", "verified", "slots as"):
         table.add_column(column, no_wrap=True, vertical="bottom")
-    for column in ("KB", "ops in\ndelegate", "ops\noutside", "peak\nKB", "s", "off by"):
+    for column in ("KB", "ops in\ndelegate", "ops\noutside", "peak\nKB", "s", "off\nby"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, row in report.items():
         table.add_row(
@@ -126,14 +126,15 @@ def _print_report(report: dict[str, "Written"]) -> None:
             row.verified,
             row.slot_feed,
             f"{sum(row.files.values()) / 1024:.0f}",
-            "–" if row.inside is None else str(row.inside),
-            "–" if row.outside is None else str(row.outside),
-            "–" if row.planned_bytes is None else f"{row.planned_bytes / 1024:.1f}",
+            str(row.inside),
+            str(row.outside),
+            f"{row.peak_bytes / 1024:.1f}",
             f"{row.seconds:.0f}",
             f"{row.largest_difference:.0e}",
         )
     stdout.print(table)
     stdout.print(
-        "[dim]off by: largest difference from PyTorch in fp32, relative to max(1, largest output); "
-        "peak: memory that the largest method's activations need[/]"
+        "[dim]peak: activations of the largest method; in ExecuTorch the planned arena, without "
+        "what delegates take themselves, in Core ML an estimate from shapes\n"
+        "off by: largest difference from PyTorch in fp32, relative to max(1, largest output)[/]"
     )

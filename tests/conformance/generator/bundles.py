@@ -313,6 +313,14 @@ def _manifests(bundles: Bundles, complete: dict[str, Any]) -> None:
         name = f"without-{path.replace('/', '-')}"
         add(name, f"{path} is missing", _replaced(small, path, REMOVED), invalid, _dotted(path))
 
+    later = _replaced(_replaced(small, "patched_layers", []), "slots", REMOVED)
+    for name, format_ in (
+        ("format-2-later", "persona.bundle/2"),
+        ("format-1-1", "persona.bundle/1.1"),
+    ):
+        about = f"{format_} with other fields: only the format is told, it has no minor versions"
+        add(name, about, {**later, "format": format_}, invalid, format_)
+
     sha = {"size": 1, "sha256": "0" * 64}
     for name, path, value, field in (
         ("format-2", "format", "persona.bundle/2", "format"),
