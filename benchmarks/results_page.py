@@ -20,7 +20,10 @@ from persona.formats.strict_json import strict_json
 
 SETTINGS = {
     "digits-parts": None,
+    "digits-as-published": None,
+    "digits-drift": None,
     "cifar10": "cifar10",
+    "cifar10-as-published": "cifar10",
     "mnist-writers": "mnist",
     "motion-sense-habits": "motionsense",
     "motion-sense": "motionsense",

@@ -1,6 +1,7 @@
 """Configurations: presets that can be used, and errors that name the field."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from persona.backbones import backbones
 from persona.cli import main
 from persona.data import datasets
 from persona.data.base import DataError
+from persona.evaluation.ablations import without
 from persona.method.slots import SlotError
 from persona.training.config import (
     BackboneConfig,
@@ -62,6 +64,21 @@ def test_the_quick_preset_is_the_demos_with_less_training():
         full.adapter.latent,
         full.adapter.hidden,
     )
+
+
+@pytest.mark.parametrize(
+    ("published", "ours"),
+    [("digits-as-published", "digits-parts"), ("cifar10-as-published", "cifar10")],
+)
+def test_the_papers_method_is_ours_without_what_the_paper_lacks(published, ours):
+    """On the same data, with the same backbone, budget and devices to be asked."""
+    paper, _ = load_config(published)
+    plain = without(load_config(ours)[0], "everything that the paper lacks")
+    assert (paper.data, paper.backbone) == (plain.data, plain.backbone)
+    share = plain.adapter.hardening_share
+    assert replace(paper.adapter, hardening_share=share) == plain.adapter
+    assert paper.prototypes == plain.prototypes
+    assert paper.evaluation == replace(plain.evaluation, ablations=(), larger={})
 
 
 def test_a_file_of_ones_own_is_read_with_its_folder(written, tmp_path):

@@ -394,9 +394,9 @@ def test_both_are_registered_and_only_files_need_a_root():
 
 
 def test_the_generated_log_is_quick_and_repeatable():
-    start = time.perf_counter()
+    start = time.process_time()
     one = DriftingInterests()
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert one.fingerprint() == DriftingInterests().fingerprint()
     assert one.fingerprint() != DriftingInterests(generator_seed=1).fingerprint()
 

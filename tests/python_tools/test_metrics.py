@@ -17,6 +17,7 @@ from persona.evaluation.metrics import (
     chance_of_losing,
     hit_rate,
     ndcg,
+    pooled,
     query_scores,
     rank,
     score,
@@ -130,6 +131,17 @@ def test_calibration_error_and_likelihood_are_those_of_torchmetrics():
         logits.flatten(0, 1), targets.flatten(), reduction="none"
     )
     torch.testing.assert_close(nll.flatten(), expected)
+
+
+def test_calibration_over_trainings_is_that_of_all_their_queries():
+    generator = torch.Generator().manual_seed(5)
+    logits = torch.randn(3, 600, 5, generator=generator) * torch.tensor([1, 2, 9])[:, None, None]
+    targets = torch.randint(0, 5, (3, 600), generator=generator)
+    found = pooled([calibration(*one) for one in zip(logits, targets, strict=True)])
+    expected = calibration(logits, targets)
+    for name in ("confidence", "accuracy", "share"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), abs=1e-9), name
+    assert found.error == pytest.approx(expected.error, abs=1e-9)
 
 
 def test_auc_counts_ties_half():

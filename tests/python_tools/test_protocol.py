@@ -9,6 +9,7 @@ from sklearn.decomposition import PCA
 
 from persona.baselines import Setting
 from persona.data import DataError
+from persona.evaluation import protocol
 from persona.evaluation.metrics import accuracy
 from persona.evaluation.protocol import (
     TEST_SEED,
@@ -19,6 +20,7 @@ from persona.evaluation.protocol import (
     make_setting,
     map_prototypes,
 )
+from persona.evaluation.provenance import code_digest
 from persona.method.slots import applied
 from persona.training.devices import to_tensors
 from persona.training.pipeline import DEVICE_SEED, open_dataset
@@ -137,6 +139,48 @@ def test_results_say_what_was_measured_and_what_made_them(run, data):
     assert found.made_by["data_fingerprint"] == data.fingerprint()
     assert found.made_by["config"]["adapter"]["steps"] == run.record.config.adapter.steps
     assert {"constant-edit", "nearest-centre", "prior-correction"} <= set(found.rivals)
+    assert found.made_by["code"] == code_digest()
+    rows = found.table.rows
+    assert rows["edited"].cost.adaptation_ms > 0 == rows["static"].cost.adaptation_ms
+    assert rows["other_device_control"].cost is None
+
+
+def test_an_evaluation_computes_on_one_thread_whatever_there_were(run, data, monkeypatch):
+    """Sums on several threads round otherwise, and two runs would differ in bits."""
+    found = []
+    make = protocol.make_setting
+
+    def noting(*given):
+        found.append(torch.get_num_threads())
+        return make(*given)
+
+    monkeypatch.setattr(protocol, "make_setting", noting)
+    torch.set_num_threads(2)
+    try:
+        results = evaluate(run, data, 2, (0,), silent)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert found == [1]
+    assert results.made_by["machine"]["threads"] == 1
+
+
+def test_a_test_device_that_was_trained_on_stops_an_evaluation(run, data, monkeypatch):
+    devices = type(data).devices
+
+    def leaking(self, split, count, seed):
+        return devices(self, "adapter" if split == "test" else split, count, seed)
+
+    monkeypatch.setattr(type(data), "devices", leaking)
+    with pytest.raises(DataError, match="also in the training device"):
+        evaluate(run, data, 5, (0,), silent)
+
+
+def test_images_of_the_backbone_on_a_test_device_stop_an_evaluation(run, config, monkeypatch):
+    data = open_dataset(config, None)
+    monkeypatch.setitem(data.pools, "test", data.pools["held-out"])
+    with pytest.raises(DataError, match="also in the held-out data of the backbone"):
+        evaluate(run, data, 5, (0,), silent)
 
 
 def test_the_static_column_is_the_backbones_accuracy(run, devices, evaluated):

@@ -17,9 +17,11 @@ from persona.evaluation.report import conditions_finding, provisos, render_repor
 from persona.evaluation.results import (
     LABELS,
     OURS,
+    Cost,
     DeviceResult,
     Estimate,
     ExportResult,
+    LeftOut,
     PrototypeMap,
     Results,
     Scored,
@@ -81,7 +83,6 @@ class Scores:
 
     scored: Scored
     chance: tuple[float, ...]
-    seconds: dict[str, float]
     upper_bounds: tuple[str, ...] = ()
 
     @classmethod
@@ -95,7 +96,7 @@ class Scores:
             name: {"accuracy": tuple(found), "nll": tuple(1 - v for v in found)}
             for name, found in columns.items()
         }
-        return cls(scored, (0.04,) * len(devices), dict.fromkeys(columns, 0.2) | {"edited": 0.3})
+        return cls(scored, (0.04,) * len(devices))
 
 
 def make(count: int = 40, gain: float = 0.046, seed: int = 0, **changes: Any) -> Results:
@@ -624,3 +625,41 @@ def test_every_way_stands_under_every_condition_with_its_gain_and_losers():
 def test_a_report_without_the_trained_rivals_says_so():
     assert "such as DUET and APG, were not run here" in " ".join(provisos(make()))
     assert "DUET" not in " ".join(provisos(bare()))
+
+
+def test_costs_what_was_left_out_and_what_made_it_are_in_both_documents():
+    scored = Scores.of(make().devices)
+    costs = {"static": Cost(0, 0.0196), "edited": Cost(5.461, 0.0198)}
+    found = make(
+        table=table([scored], [costs]),
+        data_left_out=LeftOut({"unusable rows": 31}, ("log.csv: line 3: no <item>",)),
+        mixed=("Trainings differ in their code: seed-0: a; seed-1: b.",),
+        made_by={
+            "command": "persona evaluate digits",
+            "code": "0123456789ab",
+            "evaluated_with": {"persona": "0.1.0", "torch": "2.13.0"},
+            "machine": {
+                "processor": "A processor",
+                "system": "Linux",
+                "machine": "x86_64",
+                "cores": 2,
+                "threads": 1,
+            },
+        },
+    )
+    for text in (render_markdown(found), Page(render_report(found)).text):
+        for said in (
+            "5.46",
+            "0.020",
+            "Once, ms",
+            "31 unusable rows",
+            "log.csv: line 3: no <item>",
+            "Trainings differ in their code",
+            "persona evaluate digits",
+            "0123456789ab",
+            "A processor",
+            "it had converged",
+        ):
+            assert said in text, said
+    assert "Once, ms" not in render_markdown(make())
+    assert "Once, ms" not in Page(render_report(make())).text

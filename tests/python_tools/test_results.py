@@ -1,15 +1,20 @@
 """Estimates agree with independent intervals, and the figures follow from the devices."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from persona.data.digits import Digits
+from persona.evaluation.convergence import convergence, late_falls
 from persona.evaluation.results import (
     OURS,
+    Cost,
     DeviceResult,
     Estimate,
+    LeftOut,
     PrototypeMap,
     Results,
     Table,
@@ -178,7 +183,6 @@ def test_equal_trainings_leave_the_devices_variation():
 class OneTraining:
     scored: dict[str, dict[str, tuple[float, ...]]]
     chance: tuple[float, ...] = (0.1, 0.3)
-    seconds: dict[str, float] = field(default_factory=lambda: {"static": 2.0, "edited": 3.0})
     upper_bounds: tuple[str, ...] = ("fine-tuning",)
 
 
@@ -191,8 +195,52 @@ def test_a_table_worked_out_by_hand():
     assert edited.gain.mean == pytest.approx(0.075)
     assert found.rows["static"].ahead.mean == pytest.approx(0.075)
     assert edited.losers == pytest.approx(0.25), "one of four falls by 10 points"
-    assert edited.cost == pytest.approx(1.5)
     assert (found.chance, found.devices) == (pytest.approx(0.2), 4)
+
+
+def test_a_cost_is_the_median_of_the_trainings_that_measured_it():
+    ways = {name: {"accuracy": (0.5,)} for name in ("static", "edited", "tent", "without gate")}
+    measured = [{"edited": Cost(a, q), "tent": Cost(9, q)} for a, q in ((1, 3), (8, 2), (2, 40))]
+    measured.append({"edited": Cost(3, 4)})
+    found = table([OneTraining(ways, (0.1,))] * 4, measured).rows
+    assert found["edited"].cost == Cost(2.5, 3.5)
+    assert found["tent"].cost == Cost(9, 3)
+    assert found["static"].cost is None
+    assert table([OneTraining(ways, (0.1,))]).rows["edited"].cost is None
+
+
+def test_what_was_left_out_is_counted_and_its_first_faults_are_named():
+    class Some(Digits):
+        left_out: ClassVar = {"unusable rows": 31, "users with too few events": 0}
+        faults = tuple(f"log.csv: line {i}: no item" for i in range(31))
+
+    found = LeftOut.of(Some())
+    assert found.counts == {"unusable rows": 31}
+    assert found.faults == Some.faults[:20]
+    other = LeftOut({"copies": 2, "unusable rows": 4}, ("b.csv: line 1: no time",))
+    most = LeftOut.most([other, found])
+    assert most.counts == {"copies": 2, "unusable rows": 31}
+    assert most.faults == ("b.csv: line 1: no time", *Some.faults[:19])
+
+
+def test_a_loss_that_still_falls_late_is_told_of_every_training():
+    flat = {"steps": [10, 20, 30], "loss": [2.0, 1.0, 1.0]}
+    falling = {"steps": [10, 20, 30], "loss": [2.0, 1.0, 0.8]}
+    rising = {"steps": [10, 20, 30], "loss": [2.0, 1.0, 1.5]}
+    seldom = {"steps": [30], "loss": [0.8]}
+    found = replace(
+        results((device("a", 0.5, 0.7),)),
+        curves={"backbone": flat, "adapter": seldom},
+        further_curves=({"backbone": falling}, {"backbone": rising, "static-larger": falling}),
+    )
+    falls = late_falls(found)
+    assert falls["backbone"] == pytest.approx((0, 0.2, 0))
+    assert falls["static-larger"] == pytest.approx((0.2,))
+    assert falls["adapter"] == (None,)
+    said = convergence(replace(found, rivals={"static-larger": found.static}))
+    assert "fell by 0.0\N{NO-BREAK SPACE}% in the median of 3 trainings and 20.0" in said
+    assert ": 1 of them may not have converged" in said
+    assert said.endswith("Likewise that of static-larger by 20.0\N{NO-BREAK SPACE}% at most.")
 
 
 def test_upper_bounds_and_ablations_are_no_rivals():

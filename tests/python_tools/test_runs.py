@@ -246,6 +246,43 @@ def test_a_users_backbone_travels_with_the_run(config: RunConfig, data, tmp_path
         load_run(tmp_path / "run")
 
 
+DROPPING = '''
+"""A backbone that drops units while it is trained."""
+from torch import nn
+from persona.backbones import backbones
+from persona.backbones.image_net import ImageNet
+
+@backbones.register("own_dropping")
+class Dropping(ImageNet):
+    """An image net with dropout before its last layer."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.head.insert(2, nn.Dropout(0.5))
+
+    def default_slots(self):
+        return {name: {"kind": "dense"} for name in ("head.0", "head.3")}
+'''
+
+
+def test_a_run_whose_backbone_drops_units_is_read_with_the_adapter_it_was_trained_with(
+    config: RunConfig, data, tmp_path
+):
+    (tmp_path / "own_dropping.py").write_text(DROPPING)
+    own = replace(config.backbone, name="own_dropping", file="own_dropping.py", steps=2, checks=1)
+    wanted = replace(
+        config,
+        backbone=own,
+        adapter=replace(config.adapter, devices=16, validation_devices=8, steps=2, checks=1),
+        prototypes=replace(config.prototypes, steps=2),
+    )
+    trained = train(wanted, data, tmp_path, lambda _: lambda _done, _all: None)
+    assert trained.adapter.prior is not None
+    save_run(trained, data.backbone_settings(), tmp_path / "run", tmp_path)
+    loaded = load_run(tmp_path / "run")
+    assert loaded.adapter.state_dict().keys() == trained.adapter.state_dict().keys()
+
+
 def test_a_users_backbone_that_is_not_there_is_named(config: RunConfig, data, tmp_path):
     wanted = replace(config, backbone=replace(config.backbone, file="nowhere.py"))
     with pytest.raises(ConfigError, match=r"backbone.file: there is no .*nowhere\.py"):

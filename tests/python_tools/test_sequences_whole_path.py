@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import packs
 import pytest
 
 from persona.bundles import open_bundle
@@ -18,16 +19,16 @@ from persona_cloud import CloudConfig, create_app
 from persona_cloud.serving import running
 from persona_export.export import Wanted, export_bundle
 
-MOVIELENS = Path(__file__).parents[3] / "shared/data/movielens/ml100k_inter.csv.gz"
-
 
 @pytest.fixture(scope="module")
-def log() -> tuple[str, Path | None]:
+def log(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path | None]:
     """The preset and its data; the generated log, said loudly, where the real one is absent."""
-    if MOVIELENS.is_file():
-        return "movielens-100k", MOVIELENS
-    warnings.warn(f"{MOVIELENS} is not there: a generated log stands in for it", stacklevel=2)
-    return "drifting-interests", None
+    if not packs.PACKS.is_dir():
+        warnings.warn(f"{packs.PACKS} is not there: a generated log stands in for it", stacklevel=2)
+        return "drifting-interests", None
+    folder = tmp_path_factory.mktemp("ml-100k")
+    packs.movielens_100k(folder)
+    return "movielens-100k", folder
 
 
 @pytest.fixture(scope="module")

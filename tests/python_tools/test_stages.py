@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from persona.backbones import Backbone
+from persona.data.streams import streams
 from persona.formats.observation import pool
 from persona.method.slots import applied, compose, make_slot
 from persona.training.config import AdapterConfig, BackboneConfig, ConfigError, PrototypeConfig
@@ -356,6 +357,38 @@ def test_joint_refinement_is_better_on_validation_devices_or_changes_nothing(
     assert sum(after) <= sum(before) + 1e-6
     moved = not torch.equal(rule.weight, trained.rule.weight)
     assert moved == (min(curve.loss) < curve.loss[0])
+
+
+def test_joint_refinement_is_taught_and_judged_on_spoilt_windows_too(trained, data):
+    """Individual edits are judged on all windows; the prototypes alone on those in order."""
+    config = replace(trained.config.prototypes, joint_steps=30, joint_learning_rate=1e-3)
+    module, _ = edited_part(trained.backbone, trained.slots)
+    seed = DEVICE_SEED + trained.config.seed
+    found = data.devices("adapter", 40, seed), data.devices("validation", 40, seed)
+    spoilt = [streams["short"]().spoil(devices, np.random.default_rng(0)) for devices in found]
+    train_devices, validation, hardened, held = (
+        to_tensors(trained.backbone, trained.slots, trained.observation, devices)
+        for devices in (*found, *spoilt)
+    )
+
+    def refined(devices: DeviceTensors):
+        adapter, bank = copy.deepcopy(trained.adapter), copy.deepcopy(trained.bank)
+        _, curve = refine_jointly(
+            *(adapter, bank, trained.rule, module, train_devices, validation, config, 0, silent),
+            hardened=(devices,),
+            held_hardened=(held,),
+        )
+        return curve
+
+    curve = refined(hardened)
+    _, grouped = expected_costs(trained.bank, trained.rule, trained.adapter, module, validation)
+    every = [
+        expected_costs(trained.bank, trained.rule, trained.adapter, module, devices)[0]
+        for devices in (validation, held)
+    ]
+    assert curve.loss[0] == pytest.approx(np.mean(every) + grouped, rel=1e-5)
+    wrong = replace(hardened, targets=(hardened.targets + 1) % 10)
+    assert min(refined(wrong).loss[1:]) > min(curve.loss[1:])
 
 
 def test_hardening_adds_a_share_of_the_devices_once_a_stream(config, data):

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from persona.data import DataError
+from persona.data.digits import Digits
 from persona.evaluation import study
 from persona.evaluation.ablations import ABLATIONS, with_named_slots, without
 from persona.evaluation.protocol import TEST_SEED
@@ -40,8 +42,16 @@ def small(config: RunConfig) -> RunConfig:
 
 @pytest.fixture(scope="module")
 def done(small: RunConfig, tmp_path_factory) -> tuple[Path, Results]:
+    """From a process with two threads, whose data left something out."""
     out = tmp_path_factory.mktemp("study")
-    return out, study.run_study(small, None, None, out, 1, silent)
+    torch.set_num_threads(2)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Digits, "left_out", {"unusable rows": 2})
+            patch.setattr(Digits, "faults", ("log.csv: line 3: no label", "log.csv: line 9: nan"))
+            return out, study.run_study(small, None, None, out, 1, silent)
+    finally:
+        torch.set_num_threads(1)
 
 
 def figures(results: Results) -> dict[str, object]:
@@ -87,6 +97,41 @@ def test_the_table_has_every_way_in_every_condition(done):
         assert table.devices == 20
 
 
+def test_the_results_carry_what_every_training_found(done):
+    _, results = done
+    assert results.data_left_out.counts == {"unusable rows": 2}
+    assert results.data_left_out.faults[0] == "log.csv: line 3: no label"
+    assert [set(c) for c in results.further_curves] == [set(results.curves)]
+    assert results.further_curves[0]["backbone"] != results.curves["backbone"]
+    assert results.table.rows["edited"].cost.adaptation_ms > 0
+    assert results.table.rows["without gate"].cost is None
+    assert results.made_by["machine"]["threads"] == 1
+    assert results.mixed == ()
+
+
+def test_trainings_by_other_code_or_with_other_ways_are_named(done, small):
+    out, results = done
+    path = out / "trainings" / "seed-1" / "training.json"
+    kept = path.read_text()
+    changed = json.loads(kept)
+    changed["made_by"]["code"] = "0123456789ab"
+    for examined in changed["fleets"].values():
+        del examined["scored"]["constant-edit"]
+    try:
+        path.write_text(json.dumps(changed))
+        found = study.run_study(small, None, None, out, 1, silent)
+    finally:
+        path.write_text(kept)
+    code, *left_out = found.mixed
+    assert "Trainings differ in their code: seed-0: " in code
+    assert code.endswith('; seed-1: "0123456789ab".')
+    assert left_out == [
+        f"Left out of the table of {name}: seed-1 lacks constant-edit."
+        for name in ("unseen devices", "no habits", "stream: short")
+    ]
+    assert set(results.table.rows) - set(found.table.rows) == {"constant-edit"}
+
+
 def test_a_training_is_scored_on_devices_of_its_own_seed(done, small):
     out, results = done
     data = open_dataset(small, None)
@@ -124,6 +169,22 @@ def test_an_interrupted_study_goes_on_and_two_processes_give_the_same_bits(
     assert figures(study.run_study(small, None, None, tmp_path, 2, silent)) == figures(results)
 
 
+def test_a_training_of_another_version_is_refused_by_name(done, small):
+    out, _ = done
+    path = out / "trainings" / "seed-1" / "training.json"
+    kept = path.read_text()
+    other = json.loads(kept)
+    del other["costs"]
+    try:
+        path.write_text(json.dumps(other))
+        with pytest.raises(
+            study.StudyError, match=r"training.json.costs: missing: another version"
+        ):
+            study.run_study(small, None, None, out, 1, silent)
+    finally:
+        path.write_text(kept)
+
+
 def test_fewer_trainings_take_those_that_are_done(done, small, monkeypatch):
     out, _ = done
     one = replace(small, evaluation=replace(small.evaluation, trainings=1))
@@ -138,7 +199,9 @@ def test_trainings_of_another_configuration_are_refused(done, small):
         study.run_study(other, None, None, out, 1, silent)
 
 
-@pytest.mark.parametrize("leak", ["window in queries", "test device in training"])
+@pytest.mark.parametrize(
+    "leak", ["window in queries", "test device in training", "under a condition alone"]
+)
 def test_a_planted_leak_stops_the_study(small, tmp_path, monkeypatch, leak):
     kind = type(open_dataset(small, None))
     devices = kind.devices
@@ -152,6 +215,8 @@ def test_a_planted_leak_stops_the_study(small, tmp_path, monkeypatch, leak):
         if split == "test" and leak == "test device in training":
             (taught,) = devices(self, "adapter", 1, DEVICE_SEED)
             found[1] = replace(found[1], queries=taught.queries, targets=taught.targets)
+        if split == "test" and leak == "under a condition alone" and self.shift.habits == 100.0:
+            found[1] = replace(found[1], query_spans=devices(self, "adapter", 1, 0)[0].query_spans)
         return found
 
     monkeypatch.setattr(kind, "devices", leaking)
@@ -162,7 +227,9 @@ def test_a_planted_leak_stops_the_study(small, tmp_path, monkeypatch, leak):
 def test_each_ablation_changes_the_configuration_and_nothing_of_the_data(config):
     full = replace(
         config,
-        adapter=replace(config.adapter, hardening=("short",), familiarity=0.9, encoder_steps=3),
+        adapter=replace(
+            config.adapter, hardening=("short",), familiarity=0.9, strength=True, encoder_steps=3
+        ),
         prototypes=replace(config.prototypes, joint_steps=5),
     )
     model = build_backbone(full, {"size": 8, "classes": 10}, None)

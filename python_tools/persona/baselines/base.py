@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,10 @@ from persona.registry import Registry
 from persona.training.config import RunConfig
 from persona.training.devices import DeviceTensors, Fleet, edited_part, to_tensors
 from persona.training.pipeline import DEVICE_SEED, Observed, build_encoder, prepare_encoder
+from persona.training.stages import Curve
+
+if TYPE_CHECKING:
+    from persona.baselines.cloud_ranker import CloudRanker
 
 _CHUNK = 128
 """Devices whose outputs are computed at once: full rankings need the memory."""
@@ -73,6 +77,13 @@ class Setting:
             prepare_encoder(made, self.observed, a, self.seed, _silent)
         return made
 
+    @cached_property
+    def cloud_ranker(self) -> "CloudRanker":
+        """The cloud's own ranker, trained once for all rivals that ask it."""
+        from persona.baselines.cloud_ranker import train_cloud_ranker
+
+        return train_cloud_ranker(self)
+
     def devices(self, split: Split) -> list[Device]:
         """The devices themselves that `train` or `validation` were made of, drawn again."""
         a = self.config.adapter
@@ -113,9 +124,11 @@ class Rival(ABC):
     """One way to serve devices without Persona's own edit.
 
     trains: whether `fit` is a training of its own, which a demo leaves out.
-    uses_labels: whether it reads the window's labels, which no deployed rival has: an upper bound.
+    uses_labels: whether it reads labels, of the window or of the queries themselves, which no
+    deployed rival has: an upper bound. backbone_curve: of a backbone of its own, after `fit`.
     """
 
+    backbone_curve: Curve | None = None
     trains: ClassVar[bool] = False
     uses_labels: ClassVar[bool] = False
 
@@ -130,8 +143,8 @@ class Rival(ABC):
     def outputs(self, setting: Setting, fleet: Fleet) -> Tensor:
         """What the rival answers to each query of each device, [D, q, outputs].
 
-        Targets of the queries are never read. The work for a device is done here, so that its
-        cost can be measured.
+        Targets of the queries are never read, but by an oracle that `uses_labels`. The work for a
+        device is done here, so that its cost can be measured.
         """
 
 

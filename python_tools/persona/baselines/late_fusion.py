@@ -11,7 +11,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from persona.baselines.base import Rival, Setting, rivals
-from persona.baselines.cloud_ranker import candidates_of, train_cloud_ranker
+from persona.baselines.cloud_ranker import candidates_of
 from persona.baselines.validation_choice import best, held_back
 from persona.training.devices import Fleet
 
@@ -29,7 +29,7 @@ class CloudOnly(Rival):
         return setting.task == "ranking"
 
     def fit(self, setting: Setting) -> None:
-        self.ranker = train_cloud_ranker(setting)
+        self.ranker = setting.cloud_ranker
 
     def outputs(self, setting: Setting, fleet: Fleet) -> Tensor:  # noqa: ARG002
         return self.ranker.answers(fleet.tensors.observations, candidates_of(fleet.devices))

@@ -32,7 +32,9 @@ class OtherBackbone(Rival):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(setting.seed)
             self.backbone = type(setting.backbone)(**settings)
-            train_backbone(self.backbone, data, config, setting.seed, lambda _done, _all: None)
+            self.backbone_curve = train_backbone(
+                self.backbone, data, config, setting.seed, lambda _done, _all: None
+            )
 
     def prepared(self, queries: Arrays) -> Arrays:
         """What the app makes of one device's queries before it asks the backbone."""

@@ -36,7 +36,10 @@ def list_sets(as_json: bool) -> None:
                     "home": found.home,
                     "terms": found.terms,
                     "verified": found.verified(),
-                    "files": {f.name: {"url": f.url, "md5": f.md5} for f in found.files},
+                    "files": {
+                        f.name: {"url": f.url, "checksums": f.checksums()} for f in found.files
+                    },
+                    "by_hand": found.by_hand,
                 }
                 for name, found in PUBLIC_SETS.items()
             }
@@ -46,7 +49,8 @@ def list_sets(as_json: bool) -> None:
     for column in ("name", "what", "reader", "checksum"):
         table.add_column(column)
     for name, found in PUBLIC_SETS.items():
-        checksum = "MD5" if found.verified() else "unverified"
+        kinds = dict.fromkeys(kind for f in found.files for kind in f.checksums())
+        checksum = "by hand" if found.by_hand else ", ".join(kinds) or "unverified"
         table.add_row(f"[bold]{name}[/]", found.title, found.reader, checksum)
     stdout.print(table)
 
@@ -68,7 +72,7 @@ def fetch(name: str, out: Path, as_json: bool) -> None:
 
     chosen = download.public_set(name)
     stderr.print(f"[bold]{chosen.title}[/]\nterms: {chosen.terms}\nmore:  {chosen.home}")
-    if not chosen.verified():
+    if chosen.files and not chosen.verified():
         stderr.print("[yellow]unverified: its publisher states no checksum[/]")
     with progress_stages() as stages:
         download.fetch(chosen, out, stages(f"downloading {name}"))

@@ -19,8 +19,8 @@ from persona.evaluation.protocol import (
     TEST_SEED,
     Examined,
     evaluate_devices,
-    made_by,
 )
+from persona.evaluation.provenance import made_by
 from persona.evaluation.results import DeviceResult, ExportResult, Results, scores, table
 from persona.formats import schema
 from persona.formats.edit import Edit

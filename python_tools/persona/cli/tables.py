@@ -4,7 +4,10 @@ import numpy as np
 from rich.console import Group
 from rich.table import Table
 
-from persona.evaluation.results import Estimate, Results
+from persona.evaluation.results import Estimate, LeftOut, Results
+
+_FAULTS = 5
+"""Bad rows and files that a command prints; a report has more."""
 
 
 def shown(estimate: Estimate, metric: str, *, signed: bool = False) -> str:
@@ -42,6 +45,15 @@ def scores_table(results: Results) -> Table:
     gain = shown(results.edited_minus_static, results.metric, signed=True)
     table.add_row("edited − static, paired", gain)
     return table
+
+
+def left_out_lines(left_out: LeftOut) -> list[str]:
+    """What was not used of the data, counted, and what was wrong with the first bad rows."""
+    if not left_out.counts:
+        return []
+    counted = ", ".join(f"{count:,} {reason}" for reason, count in left_out.counts.items())
+    first = left_out.faults[:_FAULTS]
+    return [f"left out of the data: {counted}", *(f"  such as {fault}" for fault in first)]
 
 
 def demo_summary(results: Results) -> Group:

@@ -28,7 +28,9 @@ def train(preset_or_config: str, data: Path | None, out: Path, threads: int, as_
     """
     import torch
 
+    from persona.cli.tables import left_out_lines
     from persona.durable import check_place
+    from persona.evaluation.results import LeftOut
     from persona.runs import save_run
     from persona.training.config import load_config
     from persona.training.pipeline import open_dataset
@@ -41,6 +43,7 @@ def train(preset_or_config: str, data: Path | None, out: Path, threads: int, as_
     with progress_stages() as stages:
         trained = train_run(config, dataset, folder, stages)
     save_run(trained, dataset.backbone_settings(), out, folder)
+    left_out = LeftOut.of(dataset)
     curves = {name: min(curve.loss) for name, curve in trained.curves.items()}
     if as_json:
         say_json(
@@ -48,13 +51,14 @@ def train(preset_or_config: str, data: Path | None, out: Path, threads: int, as_
                 "run": str(out),
                 "loss": curves,
                 "seconds": stages.seconds,
-                "left_out": trained.left_out,
+                "left_out": left_out.counts,
+                "faults": left_out.faults,
             }
         )
         return
     stdout.print(
         f"[green]trained[/] {out}: " + ", ".join(f"{n} {v:.3f}" for n, v in curves.items())
     )
-    if trained.left_out:
-        stdout.print(f"left out of the data: {trained.left_out}")
+    for line in left_out_lines(left_out):
+        stdout.print(line, style="yellow", markup=False, highlight=False)
     stdout.print(f"next: persona export {out} --target all --out BUNDLE")

@@ -8,15 +8,13 @@ from persona.data.base import DataError, datasets
 from persona.data.interaction_log import (
     Columns,
     ReadLog,
-    TextForm,
     find_file,
-    first_rows,
     k_core,
     make_log,
-    read_json_lines,
-    read_text,
+    with_unread,
 )
 from persona.data.next_item import NextItem, Scenario
+from persona.data.rows import TextForm, first_rows, read_json_lines, read_text
 
 PATTERNS = ("*.json.gz", "*.json", "*.csv", "*.csv.gz")
 
@@ -57,7 +55,8 @@ def edition_of(path: Path) -> int | None:
 def read_reviews(path: Path, edition: int | None, bad_rows: float) -> ReadLog:
     """Read a file of ratings or of reviews. Raises DataError where its edition is not clear."""
     if path.name.endswith((".json", ".json.gz")):
-        return make_log(read_json_lines(path, _REVIEWS), _REVIEWS, path.name, bad_rows)
+        rows = read_json_lines(path, _REVIEWS.names())
+        return make_log(rows, _REVIEWS, path.name, bad_rows)
     told = edition_of(path)
     if edition is not None and told not in (None, edition):
         raise DataError(
@@ -70,7 +69,8 @@ def read_reviews(path: Path, edition: int | None, bad_rows: float) -> ReadLog:
             f"{','.join(ORDERS[2014])}, or edition = 2018 where it is {','.join(ORDERS[2018])}"
         )
     form = TextForm(",", quotes=False, names=ORDERS[edition or told or 2014])
-    return make_log(read_text(path, form, _RATINGS), _RATINGS, path.name, bad_rows)
+    rows = read_text(path, form, _RATINGS.names(), "give the file as UCSD publishes it")
+    return make_log(rows, _RATINGS, path.name, bad_rows)
 
 
 @datasets.register("amazon-reviews")
@@ -85,7 +85,7 @@ class AmazonReviews(NextItem):
     edition: 2014 or 2018, for ratings whose ids do not tell it.
     core: users and items with fewer events are left out, in turns, until none is left; 1 keeps all.
     bad_rows: the share of unusable rows to put up with. Further settings are those of `Scenario`.
-    `faults` names the rows left out.
+    `faults` names the rows left out, and files that were not read.
     """
 
     def __init__(
@@ -104,5 +104,6 @@ class AmazonReviews(NextItem):
         settings = Scenario(**scenario)
         path = find_file(root, PATTERNS, "amazon reviews")
         read = k_core(read_reviews(path, edition, bad_rows), core)
+        read = with_unread(read, root, path, PATTERNS)
         super().__init__(read.log, settings, read.left_out)
         self.faults = read.faults

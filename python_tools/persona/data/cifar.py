@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from persona.data.base import DataError, Split, datasets
 from persona.data.image_shifts import FAMILIES
 from persona.data.image_streams import ImageStreams, Owner, StreamScenario, check_images
+from persona.data.left_out import refuse_many
 from persona.data.stable_splits import check_shares, seed_of
 
 PIXELS = 3 * 32 * 32
@@ -47,7 +48,7 @@ CIFAR100 = CifarFiles(
 def read_rows(path: Path, files: CifarFiles) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Pixels uint8 [n, 3, 32, 32] and classes int64 [n] of one file.
 
-    Raises DataError where the file is cut off or holds a class that there is not.
+    Raises DataError where the file is cut off.
     """
     width = files.labels + PIXELS
     data = np.frombuffer(path.read_bytes(), np.uint8)
@@ -58,23 +59,36 @@ def read_rows(path: Path, files: CifarFiles) -> tuple[NDArray[np.uint8], NDArray
         )
     rows = data.reshape(-1, width)
     labels = rows[:, files.labels - 1].astype(np.int64)
-    if labels.max() >= files.classes:
-        row = int(np.argmax(labels >= files.classes))
-        raise DataError(
-            f"{path}: row {row + 1} has class {labels[row]}, expected 0 to {files.classes - 1}"
-        )
     return rows[:, files.labels :].reshape(-1, 3, 32, 32), labels
 
 
-def _read(root: Path | None, files: CifarFiles) -> tuple[NDArray[np.uint8], NDArray[np.int64], int]:
-    """All images, training ones first; classes; and how many are for training."""
+@dataclass(frozen=True)
+class _Rows:
+    """pixels, labels: training ones first. train: how many. faults: of the rows left out."""
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    train: int
+    faults: tuple[str, ...]
+
+
+def _read(root: Path | None, files: CifarFiles, bad_rows: float) -> _Rows:
+    """All rows whose class there is. Raises DataError where too many are left out."""
     folders = [] if root is None else [root, root / files.folder]
     wanted = (*files.train, files.test)
     for folder in folders:
         if all((folder / name).is_file() for name in wanted):
             parts = [read_rows(folder / name, files) for name in wanted]
             pixels, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
-            return pixels, labels, len(labels) - len(parts[-1][1])
+            faults = [
+                f"{name}: row {row + 1}: class should be 0 to {files.classes - 1}, is {found[row]}"
+                for name, (_, found) in zip(wanted, parts, strict=True)
+                for row in np.flatnonzero(found >= files.classes)
+            ]
+            refuse_many(faults, len(labels), str(folder), "rows", "bad_rows", bad_rows)
+            good = labels < files.classes
+            train = int(good[: len(labels) - len(parts[-1][1])].sum())
+            return _Rows(pixels[good], labels[good], train, tuple(faults))
     raise DataError(
         f"expected {', '.join(wanted)} of the binary version in {root} or its "
         f"{files.folder}; download the archive, unpack it, and give that folder"
@@ -86,7 +100,8 @@ class Cifar(ImageStreams):
 
     The official test file is for testing alone; the training file is cut into the other splits.
     backbone_share, held_out_share, validation_share: of its images; the rest are for the adapter.
-    corruptions: all families where not given. Further settings are those of `StreamScenario`.
+    corruptions: all families where not given. bad_rows: the share of rows with a class that there
+    is not to put up with; `faults` names them. Further settings are those of `StreamScenario`.
     """
 
     files: ClassVar[CifarFiles]
@@ -99,6 +114,7 @@ class Cifar(ImageStreams):
         held_out_share: float = 0.04,
         validation_share: float = 0.06,
         split_seed: int = 0,
+        bad_rows: float = 0.001,
         **scenario: Any,
     ) -> None:
         shares = {
@@ -108,14 +124,15 @@ class Cifar(ImageStreams):
         }
         check_shares(shares, "images")
         settings = StreamScenario(**{"corruptions": FAMILIES} | scenario)
-        pixels, labels, train = _read(root, self.files)
-        order = np.random.default_rng(seed_of("split", split_seed)).permutation(train)
-        cuts = (np.cumsum(list(shares.values())) * train).round().astype(int)
+        read = _read(root, self.files, bad_rows)
+        self.left_out, self.faults = {"unusable rows": len(read.faults)}, read.faults
+        order = np.random.default_rng(seed_of("split", split_seed)).permutation(read.train)
+        cuts = (np.cumsum(list(shares.values())) * read.train).round().astype(int)
         pools = dict(zip((*shares, "adapter"), np.split(order, cuts), strict=True))
-        pools["test"] = np.arange(train, len(labels))
+        pools["test"] = np.arange(read.train, len(read.labels))
         owners = {split: [Owner("", pool)] for split, pool in pools.items()}
         check_images(owners, settings)
-        super().__init__(pixels, labels, self.files.classes, owners, settings)
+        super().__init__(read.pixels, read.labels, self.files.classes, owners, settings)
 
     def device_name(self, owner: str, split: Split, seed: int, stream: int) -> str:  # noqa: ARG002
         return f"{split}-{seed}-{stream:05d}"

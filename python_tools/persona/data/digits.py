@@ -8,7 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from persona.data.base import Arrays, DataError, Dataset, Device, Split, datasets
+from persona.data.base import (
+    Arrays,
+    DataError,
+    Dataset,
+    Device,
+    Sources,
+    Split,
+    datasets,
+    reading_of,
+    split_window,
+)
 from persona.data.shifts import ImageShift, shift_images
 
 _SPLITS = {"backbone": 0.42, "held-out": 0.08, "adapter": 0.22, "validation": 0.08, "test": 0.20}
@@ -64,6 +74,10 @@ class Digits(Dataset):
             picked
         ]
 
+    def backbone_sources(self) -> dict[str, Sources]:
+        parts = {"training": "backbone", "held-out": "held-out"}
+        return {n: Sources(spans=reading_of(self.pools[pool])) for n, pool in parts.items()}
+
     def devices(self, split: Split, count: int, seed: int) -> list[Device]:
         rng = np.random.default_rng([seed, sorted(_SPLITS).index(split)])
         return [self._device(rng, split, f"{split}-{seed}-{i:05d}") for i in range(count)]
@@ -79,8 +93,8 @@ class Digits(Dataset):
         chosen = rng.permutation(drawn)
         looks = np.repeat(self.shift.looks(rng, 1), total, axis=0)
         images = shift_images(self.images[chosen], looks, rng)
-        labels, w = self.labels[chosen], self.window
-        return Device(name, (images[:w],), (images[w:],), labels[w:], labels[:w])
+        spans = reading_of(chosen)
+        return split_window(name, "", images, self.labels[chosen], spans, self.window)
 
     def fingerprint(self) -> str:
         return hashlib.sha256(self.images.tobytes() + self.labels.tobytes()).hexdigest()

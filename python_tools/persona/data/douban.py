@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from persona.data.base import DataError, datasets
-from persona.data.interaction_log import Columns, TextForm, dates, find_file, make_log, read_text
+from persona.data.interaction_log import Columns, find_file, make_log, with_unread
 from persona.data.next_item import NextItem, Scenario
+from persona.data.rows import TextForm, dated_times, read_text
 
 FILES = {
     "movie": "moviereviews_cleaned.txt",
@@ -13,6 +14,8 @@ FILES = {
     "music": "musicreviews_cleaned.txt",
 }
 """Domain -> its file; the items' column is named after the domain, as in movie_id."""
+
+_REMEDY = "give the dump with text, which has times"
 
 # A comment may hold any quote, so quotes are not what separates fields.
 _FORM = TextForm("\t", quotes=False)
@@ -31,7 +34,8 @@ class Douban(NextItem):
     and ratings alone, has no time and cannot be used.
     root: a folder with these files, or one of them. domain: movie, book or music; it can be left
     out where only one file is there. bad_rows: the share of unusable rows to put up with.
-    Further settings are those of `Scenario`. `faults` names the rows left out.
+    Further settings are those of `Scenario`. `faults` names the rows left out, and files of the
+    domain in other folders.
     """
 
     def __init__(
@@ -54,7 +58,8 @@ class Douban(NextItem):
         if path.name not in named:
             raise DataError(f"expected a file named {', '.join(named)}, got {path.name}")
         columns = Columns("user_id", f"{named[path.name]}_id", "time")
-        rows = read_text(path, _FORM, columns)
-        read = make_log(rows, columns, path.name, bad_rows, clock=dates)
+        rows = read_text(path, _FORM, columns.names(), _REMEDY)
+        read = make_log(rows, columns, path.name, bad_rows, clock=dated_times)
+        read = with_unread(read, root, path, wanted)
         super().__init__(read.log, settings, read.left_out)
         self.faults = read.faults

@@ -32,13 +32,21 @@ class DownloadError(DataError):
 class PublicFile:
     """One file: an archive (.zip, .tar.gz) is unpacked, anything else kept as it is.
 
-    md5: as its publisher, or a library that pins it, states it; None is unverified.
+    md5, sha256, git_blob: checksums as its publisher, or a library that pins it, states them;
+    without one it is unverified. git_blob: its id in the publisher's git repository.
     size: in bytes, likewise.
     """
 
     url: str
     md5: str | None = None
     size: int | None = None
+    sha256: str | None = None
+    git_blob: str | None = None
+
+    def checksums(self) -> dict[str, str]:
+        """Kind -> what is known of it."""
+        known = {"MD5": self.md5, "SHA-256": self.sha256, "git blob": self.git_blob}
+        return {kind: value for kind, value in known.items() if value is not None}
 
     @property
     def name(self) -> str:
@@ -51,7 +59,8 @@ class PublicSet:
     """A data set that anyone may fetch.
 
     reader: the data set's name in a configuration. home: where it is described.
-    terms: of use, in short; `home` has them in full.
+    terms: of use, in short; `home` has them in full. files: none where only a person, with a
+    browser, can get them. by_hand: then, how.
     """
 
     title: str
@@ -59,10 +68,11 @@ class PublicSet:
     home: str
     terms: str
     files: tuple[PublicFile, ...]
+    by_hand: str = ""
 
     def verified(self) -> bool:
-        """Whether a checksum is known for every file."""
-        return all(file.md5 is not None for file in self.files)
+        """Whether there are files, and a checksum is known for each."""
+        return bool(self.files) and all(file.checksums() for file in self.files)
 
 
 _GROUPLENS = (
@@ -91,6 +101,9 @@ def _movielens(size: str, folder: str, md5: str, terms: str) -> PublicSet:
 _MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 _QMNIST = "https://raw.githubusercontent.com/facebookresearch/qmnist/master/"
 _TORONTO = "https://www.cs.toronto.edu/~kriz/"
+_MOTION_SENSE = "https://github.com/mmalekzadeh/motion-sense"
+_AMAZON_2014 = "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles/"
+_AMAZON_2018 = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2/categoryFilesSmall/"
 
 PUBLIC_SETS: dict[str, PublicSet] = {
     "movielens-100k": _movielens("100K", "ml-100k", "0e33842e24a9c977be4e0107933c0723", _GROUPLENS),
@@ -180,18 +193,54 @@ PUBLIC_SETS: dict[str, PublicSet] = {
     "motion-sense": PublicSet(
         "MotionSense: motion of 24 people's phones, 6 activities",
         "motion-sense",
-        "https://github.com/mmalekzadeh/motion-sense",
+        _MOTION_SENSE,
         "As its repository says; cite Malekzadeh et al. (2019).",
         (
             PublicFile(
-                "https://github.com/mmalekzadeh/motion-sense/raw/master/data/A_DeviceMotion_data.zip"
+                f"{_MOTION_SENSE}/raw/261cb0d60611a049ab38127738e42cc510ed50f4/data/"
+                "A_DeviceMotion_data.zip",
+                git_blob="78f9957d9f4d0a4b6457461009e1f2e0453a872d",
             ),
         ),
     ),
+    "amazon-beauty-2014": PublicSet(
+        "Amazon reviews of 2014, Beauty: ratings; its page has the other categories",
+        "amazon-reviews",
+        "https://jmcauley.ucsd.edu/data/amazon/index_2014.html",
+        "No licence is stated; the authors ask to cite He and McAuley (2016) or McAuley et al. "
+        "(2015).",
+        (
+            PublicFile(
+                f"{_AMAZON_2014}ratings_Beauty.csv",
+                sha256="17d5232b90444beecfe758ce1446e5300230491f3a88ac802992ca95fc4c150f",
+            ),
+        ),
+    ),
+    "amazon-all-beauty-2018": PublicSet(
+        "Amazon reviews of 2018, All Beauty: ratings; its page has the other categories",
+        "amazon-reviews",
+        "https://nijianmo.github.io/amazon/index.html",
+        "No licence is stated; the authors ask to cite Ni, Li and McAuley (2019).",
+        (
+            PublicFile(
+                f"{_AMAZON_2018}All_Beauty.csv",
+                sha256="b3d9260771f9fe489a61180b9ff407e15e10f481a287848f69bc4709b669246f",
+            ),
+        ),
+    ),
+    "douban": PublicSet(
+        "Douban: reviews of films, books and music by the same people",
+        "douban",
+        "https://github.com/fengzhu1/GA-DTCDR",
+        "As its authors say where it lies; cite Zhu et al. (2019 or 2020).",
+        (),
+        'get "douban dataset (text information)" from https://www.researchgate.net/publication/'
+        "350793434_douban_datasettext_information, where people download it with a browser",
+    ),
 }
 """Name -> public set. CIFAR's checksums are on its page; MNIST's and QMNIST's are those that
-torchvision pins; MovieLens' those that public configurations pin; for HAPT and MotionSense none is
-known."""
+torchvision pins; MovieLens' those that public configurations pin; Amazon's those that the library
+OmniRec pins; MotionSense's is in its own repository; for HAPT none is known."""
 
 
 def public_set(name: str) -> PublicSet:
@@ -208,8 +257,10 @@ def fetch(chosen: PublicSet, out: Path, progress: Progress) -> None:
 
     An archive's one top folder is left out: `out` is what a reader takes as its root.
     Raises DownloadError where a file does not come, or is not what its checksum says, or an archive
-    would write elsewhere; PlaceError where `out` cannot be written.
+    would write elsewhere, or a person has to get the set; PlaceError where `out` cannot be written.
     """
+    if not chosen.files:
+        raise DownloadError(f"{chosen.title}: there is no file to fetch. {_by_hand(chosen)}")
     with staged_folder(out) as staging:
         for file in chosen.files:
             path = staging / file.name
@@ -225,17 +276,17 @@ def fetch(chosen: PublicSet, out: Path, progress: Progress) -> None:
 
 def _by_hand(chosen: PublicSet) -> str:
     urls = " ".join(file.url for file in chosen.files)
+    how = chosen.by_hand or f"get {urls} with a browser, or on another machine"
     return (
-        f"By hand: get {urls} with a browser, or on another machine, unpack archives into a "
-        f"folder, and pass that folder with --data (reader: {chosen.reader})"
+        f"By hand: {how}; unpack archives into a folder, and pass that folder with --data "
+        f"(reader: {chosen.reader})"
     )
 
 
 def _download(file: PublicFile, path: Path, progress: Progress) -> None:
-    """Stream a file to `path`, and check its size and checksum."""
+    """Stream a file to `path`, and check its size and checksums."""
     import httpx  # Slow to load, and every data set's registration loads this module.
 
-    digest = hashlib.md5(usedforsecurity=False)
     came = 0
     try:
         with httpx.stream(
@@ -251,7 +302,6 @@ def _download(file: PublicFile, path: Path, progress: Progress) -> None:
             with path.open("wb") as out:
                 for chunk in answer.iter_raw(_CHUNK):
                     out.write(chunk)
-                    digest.update(chunk)
                     came += len(chunk)
                     progress(came, size)
     except httpx.RemoteProtocolError:
@@ -261,11 +311,25 @@ def _download(file: PublicFile, path: Path, progress: Progress) -> None:
         raise DownloadError(f"cannot reach {host}: {error or type(error).__name__}") from None
     if file.size is not None and came != file.size:
         raise DownloadError(f"{file.url} has {came} bytes, expected {file.size}")
-    if file.md5 is not None and digest.hexdigest() != file.md5:
-        raise DownloadError(
-            f"{file.url} has MD5 {digest.hexdigest()}, expected {file.md5}: it is damaged or has "
-            "changed, and was not kept"
-        )
+    for kind, expected in file.checksums().items():
+        found = _checksum(path, kind)
+        if found != expected:
+            raise DownloadError(
+                f"{file.url} has {kind} {found}, expected {expected}: it is damaged or has "
+                "changed, and was not kept"
+            )
+
+
+def _checksum(path: Path, kind: str) -> str:
+    """Of a file, in hexadecimal. A git blob's id is the SHA-1 of its size and content."""
+    algorithm = {"MD5": "md5", "SHA-256": "sha256", "git blob": "sha1"}[kind]
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    if kind == "git blob":
+        digest.update(b"blob %d\0" % path.stat().st_size)
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _unpack(archive: Path, out: Path) -> None:

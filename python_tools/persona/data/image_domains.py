@@ -4,7 +4,6 @@ Trains on all domains but one and tests on that one (Li et al., "Deeper, Broader
 Generalization", 2017): a device is a simulated stream from one domain.
 """
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import numpy as np
 from persona.data.base import DataError, Split, datasets
 from persona.data.image_folder import ImageScenario, find_images, read_images
 from persona.data.image_streams import ImageStreams, Owner, StreamScenario, check_images
-from persona.data.left_out import summary
 from persona.data.stable_splits import check_shares, seed_of
 
 
@@ -24,7 +22,8 @@ class ImageDomains(ImageStreams):
     root: the folder that holds the domain folders. test_domain: the one to test on.
     size, channels: see `ImageScenario`. bad_images: the share of unreadable images to put up with.
     backbone_share, held_out_share, validation_share: of the images of each other domain; the rest
-    are for the adapter. Further settings are those of `StreamScenario`.
+    are for the adapter. Further settings are those of `StreamScenario`. `faults` names the
+    unreadable images, those in other places and other files.
     """
 
     def __init__(
@@ -52,11 +51,10 @@ class ImageDomains(ImageStreams):
             "validation": validation_share,
         }
         check_shares(shares, "images")
-        names, others = find_images(root)
-        images = read_images(root, names, ImageScenario(size, channels), bad_images)
-        self.left_out: Counter[str] = Counter(
-            {"files that are no PNG or JPEG": others, "unreadable images": len(images.faults)}
-        )
+        files = find_images(root)
+        images = read_images(root, files.images, ImageScenario(size, channels), bad_images)
+        self.left_out = files.left_out(len(images.faults))
+        self.faults = (*images.faults, *files.faults())
         domains = images.device_names
         if test_domain not in domains or len(domains) < 2:
             raise DataError(
@@ -76,10 +74,6 @@ class ImageDomains(ImageStreams):
         check_images(owners, settings)
         self.label_names = images.label_names
         super().__init__(images.pixels, images.labels, len(self.label_names), owners, settings)
-
-    def summary(self) -> str:
-        """What was left out, in one line, for reports."""
-        return summary(self.left_out)
 
     def device_name(self, owner: str, split: Split, seed: int, stream: int) -> str:
         """Without "@": a domain is no person, and its devices are devices of their own."""

@@ -6,6 +6,7 @@ decoded once, into memory.
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -15,8 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from persona.data.base import Arrays, DataError, Dataset, Device, Split, datasets
-from persona.data.left_out import refuse_many, summary
+from persona.data.base import (
+    Arrays,
+    DataError,
+    Dataset,
+    Device,
+    Sources,
+    Split,
+    datasets,
+    reading_of,
+    split_window,
+)
+from persona.data.left_out import refuse_many
 from persona.data.stable_splits import check_shares, seed_of, split_by_name
 
 Ints = NDArray[np.int64]
@@ -98,21 +109,52 @@ class Images:
     fingerprint: str
 
 
-def find_images(root: Path) -> tuple[list[str], int]:
-    """Paths of the images under `root`, as DEVICE/LABEL/FILE, sorted; and how many other files.
+@dataclass(frozen=True)
+class FoundFiles:
+    """Paths below a root, sorted: images at DEVICE/LABEL/FILE, images elsewhere, other files."""
 
-    Hidden files and folders are passed over. Raises DataError where there is no image.
+    images: tuple[str, ...]
+    elsewhere: tuple[str, ...]
+    others: tuple[str, ...]
+
+    def left_out(self, unreadable: int) -> Counter[str]:
+        """Counts by reason of all that gave no image."""
+        return Counter(
+            {
+                "unreadable images": unreadable,
+                "images in other places": len(self.elsewhere),
+                "files that are no PNG or JPEG": len(self.others),
+            }
+        )
+
+    def faults(self) -> tuple[str, ...]:
+        """What is wrong with each file that is no image at its place."""
+        return (
+            *(f"{name}: not read; images are at {LAYOUT}" for name in self.elsewhere),
+            *(f"{name}: no PNG or JPEG" for name in self.others),
+        )
+
+
+def find_images(root: Path) -> FoundFiles:
+    """The files below `root`; hidden files and folders are passed over.
+
+    Raises DataError where there is no image at its place.
     """
-    visible = (
+    names = {
         path.relative_to(root).as_posix()
-        for path in root.glob("*/*/*")
+        for pattern in ("*/*/*", "**/*")  # Only the first of them follows links to folders.
+        for path in root.glob(pattern)
         if path.is_file() and not any(p.startswith(".") for p in path.relative_to(root).parts)
-    )
-    names = sorted(visible)
-    images = [name for name in names if name.lower().endswith(SUFFIXES)]
-    if not images:
+    }
+    images = [name for name in sorted(names) if name.lower().endswith(SUFFIXES)]
+    placed = tuple(name for name in images if name.count("/") == 2)
+    if not placed:
         raise DataError(f"expected images at {LAYOUT} in {root}, found {_found_instead(root)}")
-    return images, len(names) - len(images)
+    return FoundFiles(
+        placed,
+        tuple(name for name in images if name.count("/") != 2),
+        tuple(sorted(names - set(images))),
+    )
 
 
 def _found_instead(root: Path) -> str:
@@ -170,7 +212,9 @@ def _own_size(image: Image.Image, name: str) -> int:
     return image.width
 
 
-def read_images(root: Path, names: list[str], scenario: ImageScenario, bad_images: float) -> Images:
+def read_images(
+    root: Path, names: Sequence[str], scenario: ImageScenario, bad_images: float
+) -> Images:
     """Decode the images `names` under `root`.
 
     bad_images: the share of images that may be unreadable; those are left out.
@@ -226,7 +270,8 @@ class ImageFolder(Dataset):
 
     root: the folder that holds the device folders. bad_images: the share of unreadable images to
     put up with. Further settings are those of `ImageScenario`. A label may be missing on devices.
-    `left_out` counts what was left out, by reason; `faults` names the unreadable images.
+    `left_out` counts what was left out, by reason; `faults` names the unreadable images, those in
+    other places and other files.
     Raises DataError where the folder or the settings do not do.
     """
 
@@ -238,9 +283,9 @@ class ImageFolder(Dataset):
                 f"image-folder needs a root: a folder with images at {LAYOUT}, got {root}"
             )
         self.scenario = ImageScenario(**scenario)
-        names, others = find_images(root)
-        images = read_images(root, names, self.scenario, bad_images)
-        self.label_names, self.faults = images.label_names, images.faults
+        files = find_images(root)
+        images = read_images(root, files.images, self.scenario, bad_images)
+        self.label_names, self.faults = images.label_names, (*images.faults, *files.faults())
         if len(self.label_names) < 2:
             raise DataError(
                 f"expected two labels or more in {root}, found only {self.label_names[0]}; is it "
@@ -250,9 +295,7 @@ class ImageFolder(Dataset):
         self._of_device = [
             np.flatnonzero(images.devices == device) for device in range(len(images.device_names))
         ]
-        self.left_out: Counter[str] = Counter(
-            {"files that are no PNG or JPEG": others, "unreadable images": len(images.faults)}
-        )
+        self.left_out: Counter[str] = files.left_out(len(images.faults))
         self._members = self._split(self._usable())
         self._pools = {
             split: np.concatenate([self._of_device[d] for d in self._members[split]])
@@ -282,10 +325,6 @@ class ImageFolder(Dataset):
             )
         return members
 
-    def summary(self) -> str:
-        """What was left out, in one line, for reports."""
-        return summary(self.left_out)
-
     def split_names(self) -> dict[str, tuple[str, ...]]:
         """Split, "backbone" or "held-out" -> the names of its devices."""
         names = self._images.device_names
@@ -311,6 +350,13 @@ class ImageFolder(Dataset):
         """Images of the held-out devices, at most `HELD_OUT`."""
         rng = np.random.default_rng(seed_of("held out", self.scenario.split_seed))
         return self._examples(rng.permutation(self._pools["held-out"])[:HELD_OUT])
+
+    def backbone_sources(self) -> dict[str, Sources]:
+        names = self.split_names()
+        return {
+            part: Sources(frozenset(names[split]), reading_of(self._pools[split]))
+            for part, split in (("training", "backbone"), ("held-out", "held-out"))
+        }
 
     def devices(self, split: Split, count: int, seed: int) -> list[Device]:
         """Devices of a split in an order fixed by the seed, as are their windows and queries.
@@ -344,5 +390,5 @@ class ImageFolder(Dataset):
         rng = np.random.default_rng(seed_of("draw", seed, name))
         drawn = rng.permutation(self._of_device[device])[: s.window + s.queries]
         (images,), labels = self._examples(drawn)
-        w = s.window
-        return Device(name, (images[:w],), (images[w:],), labels[w:], labels[:w])
+        owner = self._images.device_names[device]
+        return split_window(name, owner, images, labels, reading_of(drawn), s.window)

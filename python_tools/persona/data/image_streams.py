@@ -11,7 +11,16 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from persona.data.base import Arrays, DataError, Dataset, Device, Split
+from persona.data.base import (
+    Arrays,
+    DataError,
+    Dataset,
+    Device,
+    Sources,
+    Split,
+    reading_of,
+    split_window,
+)
 from persona.data.habits import BalancedPool, Habits, check_habits, class_mix, draw
 from persona.data.image_shifts import STRONGEST, CameraShift
 from persona.data.stable_splits import seed_of
@@ -114,6 +123,14 @@ class ImageStreams(Dataset):
         if scenario.backbone_sees_adapter:
             pools["backbone"] = np.concatenate([pools["backbone"], pools["adapter"]])
         self._pools = {s: BalancedPool(pools[s], labels) for s in ("backbone", "held-out")}
+        taught = ["backbone", *(["adapter"] if scenario.backbone_sees_adapter else [])]
+        self._sources = {
+            name: Sources(
+                frozenset(o.name for s in splits for o in owners[s] if o.name),
+                reading_of(pools[splits[0]]),
+            )
+            for name, splits in {"training": taught, "held-out": ["held-out"]}.items()
+        }
         self._fingerprint = hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()
 
     def backbone_settings(self) -> dict[str, Any]:
@@ -142,6 +159,9 @@ class ImageStreams(Dataset):
     def held_out(self) -> tuple[Arrays, Ints]:
         return self._pooled(np.random.default_rng(21), HELD_OUT, "held-out")
 
+    def backbone_sources(self) -> dict[str, Sources]:
+        return self._sources
+
     def devices(self, split: Split, count: int, seed: int) -> list[Device]:
         """Devices of a split: all owners once in an order fixed by the seed, then again.
 
@@ -168,5 +188,5 @@ class ImageStreams(Dataset):
         mix = class_mix(rng, self.classes, s.habits)
         drawn = owner.images[draw(rng, self.labels[owner.images], mix, s.window + s.queries)]
         images = self.shift.apply(self._examples(drawn), self.shift.draw(rng), rng)
-        labels, w = self.labels[drawn], s.window
-        return Device(name, (images[:w],), (images[w:],), labels[w:], labels[:w])
+        spans = reading_of(drawn)
+        return split_window(name, owner.name, images, self.labels[drawn], spans, s.window)

@@ -4,17 +4,44 @@ A few faults are put up with; more than an allowed share means that the files ar
 user thinks they are.
 """
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from persona.data.base import DataError
+
+UNREAD = "files that were not read"
+"""The reason by which `unread` files are counted."""
 
 _NAMED = 5
 
 
-def summary(left_out: Counter[str]) -> str:
-    """Counts by reason, in one line, for reports."""
-    return ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+def visible(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    """The files in a folder that fit a pattern, sorted, less those whose name begins with a dot."""
+    found = {path for pattern in patterns for path in folder.glob(pattern)}
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+
+
+def unread(
+    folder: Path, read: Collection[Path], expected: str, patterns: Sequence[str] = ("*",)
+) -> tuple[str, ...]:
+    """A fault for each file in or below a folder that fits a pattern and is not among `read`.
+
+    Hidden files and folders, whose names begin with a dot, are passed over.
+    expected: where files should be, or what was read instead.
+    """
+    names = sorted(
+        {
+            path.relative_to(folder).as_posix()
+            for pattern in patterns
+            for path in folder.rglob(pattern)
+            if path not in read and path.is_file()
+        }
+    )
+    return tuple(
+        f"{name}: not read; {expected}"
+        for name in names
+        if not any(part.startswith(".") for part in name.split("/"))
+    )
 
 
 def refuse_many(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from persona.data.base import DataError, datasets
 from persona.data.image_streams import ImageStreams, Owner, StreamScenario
-from persona.data.left_out import summary
+from persona.data.left_out import refuse_many
 from persona.data.stable_splits import check_shares, split_by_name
 
 Ints = NDArray[np.int64]
@@ -72,8 +72,13 @@ def _find(root: Path, *stems: str) -> Path:
     raise DataError(f"expected {' or '.join(stems)} in {root}, as it is or with .gz")
 
 
-def _read_part(root: Path, mnist: str, qmnist: str) -> tuple[NDArray[np.uint8], Ints]:
-    """Images [n, 28, 28] of the training or test files, and their extended labels [n, 8]."""
+def _read_part(
+    root: Path, mnist: str, qmnist: str
+) -> tuple[NDArray[np.uint8], Ints, tuple[str, ...]]:
+    """Images [n, 28, 28] of the training or test files, and their extended labels [n, 8].
+
+    Rows whose class is no digit, or not MNIST's, are left out, and named.
+    """
     stem = "images-idx3-ubyte"
     images_at = _find(root, f"{mnist}-{stem}", f"qmnist-{qmnist}-{stem}")
     labels_at = _find(root, f"qmnist-{qmnist}-labels-idx2-int")
@@ -85,12 +90,28 @@ def _read_part(root: Path, mnist: str, qmnist: str) -> tuple[NDArray[np.uint8], 
     if len(images) > len(labels):
         raise DataError(f"{images_at} has {len(images)} images, {labels_at} {len(labels)} rows")
     rows = labels[: len(images)].astype(np.int64)  # QMNIST's test labels go on where MNIST ends.
-    if rows[:, 0].min() < 0 or rows[:, 0].max() > 9:
-        raise DataError(f"{labels_at}: column 0 must hold digits 0 to 9")
-    plain_at = root / f"{mnist}-labels-idx1-ubyte"
-    if plain_at.is_file() and not np.array_equal(read_idx(plain_at), rows[:, 0]):
-        raise DataError(f"{plain_at} and {labels_at} disagree; are they of the same images?")
-    return images.astype(np.uint8), rows
+    said = _wrong_classes(root / f"{mnist}-labels-idx1-ubyte", labels_at, rows[:, 0])
+    good = np.ones(len(rows), bool)
+    good[list(said)] = False
+    faults = tuple(f"{labels_at.name}: row {row + 1}: {what}" for row, what in said.items())
+    return images.astype(np.uint8)[good], rows[good], faults
+
+
+def _wrong_classes(plain_at: Path, labels_at: Path, classes: Ints) -> dict[int, str]:
+    """Row -> what is wrong with its class: no digit, or another one in MNIST's labels, if there."""
+    said = {
+        int(row): f"class should be 0 to 9, is {classes[row]}"
+        for row in np.flatnonzero((classes < 0) | (classes > 9))
+    }
+    for path in (plain_at, plain_at.with_name(f"{plain_at.name}.gz")):
+        if not path.is_file():
+            continue
+        plain = read_idx(path)
+        if plain.shape != classes.shape:
+            raise DataError(f"{path} has {plain.shape} labels, {labels_at} {classes.shape}")
+        for row in np.flatnonzero(plain != classes):
+            said.setdefault(int(row), f"class is {classes[row]}, in {path.name} {plain[row]}")
+    return said
 
 
 @datasets.register("mnist-writers")
@@ -101,7 +122,9 @@ class MnistWriters(ImageStreams):
     tests on high-school students; "mixed" splits all writers alike.
     backbone_share, held_out_share, adapter_share, validation_share: of the writers; with "mixed"
     the rest are for testing, with "shifted" the rest join the adapter's. split_seed: another one
-    splits the writers otherwise. Further settings are those of `StreamScenario`.
+    splits the writers otherwise. bad_rows: the share of rows to put up with whose class is no
+    digit, or not that of MNIST's own labels where these are there; `faults` names them. Further
+    settings are those of `StreamScenario`.
     A device's images come in random order: the stored one tells the labels. A writer has about
     eleven of each digit, so that strong habits use them up and come out weaker than drawn.
     """
@@ -116,6 +139,7 @@ class MnistWriters(ImageStreams):
         adapter_share: float = 0.3,
         validation_share: float = 0.1,
         split_seed: int = 0,
+        bad_rows: float = 0.001,
         **scenario: Any,
     ) -> None:
         if population not in get_args(Population):
@@ -133,8 +157,11 @@ class MnistWriters(ImageStreams):
         }
         check_shares(shares, "writers")
         parts = [_read_part(root, *names) for names in _FILES]
-        images, rows = (np.concatenate(column) for column in zip(*parts, strict=True))
-        self.left_out: Counter[str] = Counter()
+        images, rows = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+        self.faults = tuple(fault for part in parts for fault in part[2])
+        total = len(rows) + len(self.faults)
+        refuse_many(self.faults, total, str(root), "rows", "bad_rows", bad_rows)
+        self.left_out: Counter[str] = Counter({"unusable rows": len(self.faults)})
         owners = self._owners(rows, population, shares, split_seed, settings)
         super().__init__(images[:, None], rows[:, 0], 10, owners, settings)
 
@@ -171,7 +198,3 @@ class MnistWriters(ImageStreams):
                 f"({self.summary()}); lower window or queries, or change the shares or split_seed"
             )
         return owners
-
-    def summary(self) -> str:
-        """What was left out, in one line, for reports."""
-        return summary(self.left_out)

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from persona.data.base import DataError, datasets
+from persona.data.left_out import UNREAD, refuse_many, unread
+from persona.data.rows import NumberTable, TextForm, number_table, read_text
 from persona.data.sensor_streams import Floats, SensorScenario, SensorStreams, Stretch
 
 ACTIVITIES = ("dws", "ups", "wlk", "jog", "sit", "std")
@@ -21,26 +23,9 @@ _COLUMNS = tuple(f"{sensor}.{axis}" for sensor in _SENSORS for axis in "xyz")
 _PLACE = re.compile(rf"({'|'.join(ACTIVITIES)})_\d+/sub_(\d+)\.csv")
 
 
-def read_motion(path: Path) -> Floats:
-    """Acceleration with gravity in g and rotation rate in rad/s, float32 [samples, 6].
-
-    Raises DataError where a column is missing or a value is not a number.
-    """
-    with path.open(encoding="utf-8") as lines:
-        header = lines.readline().strip().split(",")
-        missing = [name for name in _COLUMNS if name not in header]
-        if missing:
-            raise DataError(f"{path} has no column {', '.join(missing)}; it has {header}")
-        try:
-            table = np.loadtxt(
-                lines, delimiter=",", usecols=[header.index(n) for n in _COLUMNS], ndmin=2
-            )
-        except ValueError as error:
-            raise DataError(f"{path}, after the header: {error}") from None
-    bad = np.flatnonzero(~np.isfinite(table).all(axis=1))
-    if len(bad):
-        raise DataError(f"{path}: line {bad[0] + 2} holds a value that is not a number")
-    gravity, user, turning = np.split(table, 3, axis=1)
+def motion_of(table: NumberTable) -> Floats:
+    """Acceleration with gravity in g and rotation rate in rad/s, float32 [samples, 6]."""
+    gravity, user, turning = np.split(table.values, 3, axis=1)
     return np.concatenate([gravity + user, turning], axis=1).astype(np.float32)
 
 
@@ -48,28 +33,58 @@ def read_motion(path: Path) -> Floats:
 class MotionSense(SensorStreams):
     """MotionSense: unseen people who carry the phone in unknown placements; six activities.
 
-    root: A_DeviceMotion_data or the folder that holds it. Settings are those of
-    `SensorScenario`. Placements are simulated by rotation and gain. A device's window comes from
-    other trials than its queries. Inputs are [n, 6, length]: acceleration with gravity in g,
-    then rotation rate in rad/s.
+    root: A_DeviceMotion_data or the folder that holds it. bad_rows: the share of unusable rows,
+    and of recordings without rows, to put up with; no window goes over a row that is left out.
+    Further settings are those of `SensorScenario`. Placements are simulated by rotation and gain.
+    A device's window comes from other trials than its queries. Inputs are [n, 6, length]:
+    acceleration with gravity in g, then rotation rate in rad/s.
+    `faults` names the rows and recordings left out, and files in other places.
     """
 
-    def __init__(self, root: Path | None, **scenario: Any) -> None:
+    def __init__(self, root: Path | None, *, bad_rows: float = 0.001, **scenario: Any) -> None:
         settings = SensorScenario(**scenario)
-        folders = [] if root is None else [root, root / FOLDER]
-        found = [
-            (path, place)
-            for folder in folders
+        folder, places = _find(root)
+        stretches: list[Stretch] = []
+        faults: list[str] = []
+        empty: list[str] = []
+        total = 0
+        for path, (activity, person) in places.items():
+            name = path.relative_to(folder).as_posix()
+            remedy = f"the file is {path}; get it again"
+            table = number_table(read_text(path, TextForm(), _COLUMNS, remedy), _COLUMNS)
+            faults += [f"{name}: line {line}: {said}" for line, said in table.faults]
+            total += table.total
+            if not table.total:
+                empty.append(f"{name}: no rows")
+            label = ACTIVITIES.index(activity)
+            stretches.append(Stretch(f"u{person:02d}", label, motion_of(table), table.breaks))
+        refuse_many(faults, total, str(folder), "rows", "bad_rows", bad_rows)
+        refuse_many(empty, len(places), str(folder), "recordings", "bad_rows", bad_rows)
+        others = unread(folder, places, "recordings are at ACTIVITY_TRIAL/sub_PERSON.csv")
+        super().__init__(
+            [stretch for stretch in stretches if len(stretch.signal)],
+            ACTIVITIES,
+            settings,
+            {
+                "unusable rows": len(faults),
+                "recordings without rows": len(empty),
+                UNREAD: len(others),
+            },
+            (*faults, *empty, *others),
+        )
+
+
+def _find(root: Path | None) -> tuple[Path, dict[Path, tuple[str, int]]]:
+    """The folder of the recordings, and the activity and person of each."""
+    for folder in [] if root is None else [root, root / FOLDER]:
+        found = {
+            path: (place[1], int(place[2]))
             for path in sorted(folder.glob("*_*/sub_*.csv"))
             if (place := _PLACE.fullmatch(path.relative_to(folder).as_posix()))
-        ]
-        if not found:
-            raise DataError(
-                f"expected {FOLDER} with files such as dws_1/sub_1.csv in {root}; unpack "
-                "A_DeviceMotion_data.zip and give that folder"
-            )
-        stretches = [
-            Stretch(f"u{int(place[2]):02d}", ACTIVITIES.index(place[1]), read_motion(path))
-            for path, place in found
-        ]
-        super().__init__(stretches, ACTIVITIES, settings)
+        }
+        if found:
+            return folder, found
+    raise DataError(
+        f"expected {FOLDER} with files such as dws_1/sub_1.csv in {root}; unpack "
+        "A_DeviceMotion_data.zip and give that folder"
+    )

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from persona.data.base import DataError, datasets
-from persona.data.interaction_log import Columns, TextForm, find_file, make_log, read_text
+from persona.data.interaction_log import Columns, find_file, make_log, with_unread
 from persona.data.next_item import NextItem, Scenario
+from persona.data.rows import TextForm, read_text
 
 _NAMES = ("user id", "item id", "rating", "timestamp")
 
@@ -15,6 +16,8 @@ FORMS = {
     "ratings.csv": TextForm(",", quotes=True),
 }
 """File -> its form: 100K has u.data; 1M and 10M ratings.dat; 20M, 25M and 32M ratings.csv."""
+
+_REMEDY = "give the file as GroupLens' zip holds it, or use the data set 'interactions'"
 
 _CSV = Columns("userId", "movieId", "timestamp", "rating")
 _PLAIN = Columns("user id", "item id", "timestamp", "rating")
@@ -28,7 +31,8 @@ class MovieLens(NextItem):
     unix seconds, with tabs between), `ratings.dat` (1M, 10M; the same with ::) or `ratings.csv`
     (20M, 25M, 32M; the header userId,movieId,rating,timestamp). The file's name tells which.
     minimum_rating: ratings below it are no events. bad_rows: the share of unusable rows to put up
-    with. Further settings are those of `Scenario`. `faults` names the rows left out.
+    with. Further settings are those of `Scenario`. `faults` names the rows left out, and
+    other files of ratings.
     """
 
     def __init__(
@@ -47,7 +51,8 @@ class MovieLens(NextItem):
                 "for any other CSV file use the data set 'interactions'"
             )
         columns = _CSV if path.name == "ratings.csv" else _PLAIN
-        rows = read_text(path, FORMS[path.name], columns)
+        rows = read_text(path, FORMS[path.name], columns.names(), _REMEDY)
         read = make_log(rows, columns, path.name, bad_rows, minimum_rating=minimum_rating)
+        read = with_unread(read, root, path, tuple(FORMS))
         super().__init__(read.log, settings, read.left_out)
         self.faults = read.faults

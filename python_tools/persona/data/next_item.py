@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from persona.data.base import Arrays, DataError, Dataset, Device, Split
-from persona.data.interaction_log import Log, unix_seconds
-from persona.data.left_out import summary
+from persona.data.base import Arrays, DataError, Dataset, Device, Sources, Split
+from persona.data.interaction_log import Log
+from persona.data.rows import unix_seconds
 from persona.data.stable_splits import check_shares, seed_of, split_by_name
 
 Ints = NDArray[np.int64]
@@ -247,10 +247,6 @@ class NextItem(Dataset):
             [np.arange(self._start[u] + 1, self._end[u], dtype=np.int64) for u in users]
         )
 
-    def summary(self) -> str:
-        """What was left out, in one line, for reports."""
-        return summary(self.left_out)
-
     def split_names(self) -> dict[str, tuple[str, ...]]:
         """Split, or "backbone" -> the names of its users."""
         return {
@@ -352,6 +348,13 @@ class NextItem(Dataset):
         chosen = rng.choice(pool, min(HELD_OUT, len(pool)), replace=False)
         return self._examples(chosen, self._known_items, rng)
 
+    def backbone_sources(self) -> dict[str, Sources]:
+        names = self.split_names()
+        return {
+            part: Sources(frozenset(names[split]))
+            for part, split in (("training", "backbone"), ("held-out", "validation"))
+        }
+
     def _cuts(self, user: int, split: Split, seed: int) -> Ints:
         """Lengths of the history up to a window's end, one a device of this user.
 
@@ -381,7 +384,7 @@ class NextItem(Dataset):
             queries, targets = self._full_examples(user, positions, rng)
         else:
             queries, targets = self._examples(positions, self._all_items, rng)
-        return Device(name, (window.copy(),), queries, targets)
+        return Device(name, (window.copy(),), queries, targets, owner=self._names[user])
 
     def devices(self, split: Split, count: int, seed: int) -> list[Device]:
         """Users of a split as devices, in an order fixed by the seed, as are all negatives.

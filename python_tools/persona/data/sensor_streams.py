@@ -1,23 +1,33 @@
 """Sensor windows of people, each device a person with the phone somewhere.
 
-A stretch is one activity of one person without a break. Windows are cut inside stretches; a
-device's window and its queries come from different stretches (where a person has only one of an
-activity, from its two halves), so that overlapping windows never lie on both sides.
+A stretch is one activity of one person in one recording. Windows are cut inside stretches, none
+over a break, where samples are missing. A device's window and its queries come from different
+stretches (where a person has only one of an activity, from its two halves), so that overlapping
+windows never lie on both sides.
 """
 
 import copy
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from persona.data.base import Arrays, DataError, Dataset, Device, Split
+from persona.data.base import (
+    Arrays,
+    DataError,
+    Dataset,
+    Device,
+    Sources,
+    Spans,
+    Split,
+    split_window,
+)
 from persona.data.habits import BalancedPool, Habits, check_habits, class_mix, draw
-from persona.data.left_out import summary
 from persona.data.sensor_shifts import PlacementShift, align_gravity, place
 from persona.data.stable_splits import seed_of
 
@@ -30,11 +40,16 @@ HELD_OUT = 4096
 
 @dataclass(frozen=True)
 class Stretch:
-    """person: whose. label: index of the activity. signal: float32 [samples, channels]."""
+    """One activity of one person.
+
+    person: whose. label: index of the activity. signal: float32 [samples, channels].
+    breaks: ascending places in `signal` before which samples are missing.
+    """
 
     person: str
     label: int
     signal: Floats
+    breaks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,9 +108,10 @@ class SensorScenario:
         return PlacementShift(self.rotation, (low, high))
 
 
-def window_starts(samples: int, length: int, step: int) -> Ints:
-    """First samples of the windows that fit."""
-    return np.arange(0, samples - length + 1, step)
+def window_starts(samples: int, length: int, step: int, breaks: Sequence[int] = ()) -> Ints:
+    """First samples of the windows that fit before, between and after breaks."""
+    parts = pairwise((0, *breaks, samples))
+    return np.concatenate([np.arange(first, end - length + 1, step) for first, end in parts])
 
 
 def halves(starts: Ints, samples: int, length: int) -> tuple[Ints, Ints]:
@@ -106,13 +122,14 @@ def halves(starts: Ints, samples: int, length: int) -> tuple[Ints, Ints]:
 
 @dataclass(frozen=True)
 class Windows:
-    """All windows: values [n, channels, length] and labels [n].
+    """All windows: values [n, channels, length], labels [n] and spans [n, 2].
 
     blocks: person -> label -> two or more sets of windows, of which none overlaps another set.
     """
 
     values: Floats
     labels: Ints
+    spans: Spans
     blocks: dict[str, dict[int, list[Ints]]]
 
     def of(self, people: Sequence[str]) -> Ints:
@@ -129,10 +146,13 @@ def cut(stretches: Sequence[Stretch], length: int, step: int, left_out: Counter[
     """
     values: list[Floats] = []
     labels: list[int] = []
-    grouped: dict[tuple[str, int], list[Floats]] = {}
+    begins: list[int] = []
+    grouped: dict[tuple[str, int], list[tuple[int, Floats, Ints]]] = {}
     met: set[bytes] = set()
-    for stretch in stretches:
-        if len(stretch.signal) < length:
+    ends = np.cumsum([len(stretch.signal) for stretch in stretches])
+    for stretch, end in zip(stretches, ends.tolist(), strict=True):
+        starts = window_starts(len(stretch.signal), length, step, stretch.breaks)
+        if not len(starts):
             left_out[f"stretches shorter than {length} samples"] += 1
             continue
         content = hashlib.sha256(stretch.signal.tobytes()).digest()
@@ -140,32 +160,37 @@ def cut(stretches: Sequence[Stretch], length: int, step: int, left_out: Counter[
             left_out["stretches that are copies of another"] += 1
             continue
         met.add(content)
-        grouped.setdefault((stretch.person, stretch.label), []).append(stretch.signal)
+        first = end - len(stretch.signal)
+        found = (first, stretch.signal, starts)
+        grouped.setdefault((stretch.person, stretch.label), []).append(found)
     blocks: dict[str, dict[int, list[Ints]]] = {}
-    for (person, label), signals in grouped.items():
-        cuts = [(signal, window_starts(len(signal), length, step)) for signal in signals]
+    for (person, label), cuts in grouped.items():
         if len(cuts) == 1:
-            signal, starts = cuts[0]
-            cuts = [(signal, half) for half in halves(starts, len(signal), length)]
-        if any(len(starts) == 0 for _, starts in cuts):
+            first, signal, starts = cuts[0]
+            cuts = [(first, signal, half) for half in halves(starts, len(signal), length)]
+        if any(len(starts) == 0 for _, _, starts in cuts):
             left_out["activities of a person too short for a window and queries"] += 1
             continue
-        for signal, starts in cuts:
+        for first, signal, starts in cuts:
             places = np.arange(len(labels), len(labels) + len(starts))
             blocks.setdefault(person, {}).setdefault(label, []).append(places)
             values.extend(signal[start : start + length].T for start in starts)
             labels.extend([label] * len(starts))
+            begins.extend((first + starts).tolist())
     if not values:
         raise DataError(
             f"no recording is long enough for windows of {length} samples; set a smaller length"
         )
-    return Windows(np.stack(values), np.array(labels, np.int64), blocks)
+    begin = np.array(begins, np.int64)
+    spans = np.stack([begin, begin + length], axis=1)
+    return Windows(np.stack(values), np.array(labels, np.int64), spans, blocks)
 
 
 class SensorStreams(Dataset):
     """Base of data sets of sensor recordings; a subclass reads them and calls `__init__`.
 
     label_names: of the activities. stretches: all of them, with equally many channels.
+    left_out, faults: what the reader left out: see `Dataset`.
     Inputs are windows [n, channels, length] in the units of the files.
     Raises DataError where too few people or windows are left.
     """
@@ -177,10 +202,14 @@ class SensorStreams(Dataset):
         stretches: Sequence[Stretch],
         label_names: tuple[str, ...],
         scenario: SensorScenario,
+        left_out: Mapping[str, int],
+        faults: tuple[str, ...],
     ) -> None:
-        self.scenario, self.label_names = scenario, label_names
+        if not stretches:
+            raise DataError("no recording has a row that can be used")
+        self.scenario, self.label_names, self.faults = scenario, label_names, faults
         self.shift = scenario.placement()
-        self.left_out: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter(left_out)
         self.channels = stretches[0].signal.shape[1]
         if (self.shift.changes or scenario.gravity_aligned) and self.channels % 3:
             raise DataError(
@@ -196,14 +225,18 @@ class SensorStreams(Dataset):
         if scenario.backbone_sees_adapter:
             trained += self.people["adapter"]
         labels = self.windows.labels
-        self._pools = {
-            "backbone": BalancedPool(self.windows.of(trained), labels),
-            "held-out": BalancedPool(self.windows.of(self.people["held-out"]), labels),
+        people = {"backbone": trained, "held-out": self.people["held-out"]}
+        members = {name: self.windows.of(found) for name, found in people.items()}
+        self._pools = {name: BalancedPool(found, labels) for name, found in members.items()}
+        self._sources = {
+            part: Sources(frozenset(people[pool]), self.windows.spans[members[pool]])
+            for part, pool in (("training", "backbone"), ("held-out", "held-out"))
         }
         digest = hashlib.sha256("\0".join(label_names).encode())
         for stretch in stretches:
             digest.update(f"{stretch.person}\0{stretch.label}\0{len(stretch.signal)}".encode())
             digest.update(np.ascontiguousarray(stretch.signal).tobytes())
+            digest.update(np.array(stretch.breaks, np.int64).tobytes())
         self._fingerprint = digest.hexdigest()
 
     def _usable(self) -> list[str]:
@@ -241,10 +274,6 @@ class SensorStreams(Dataset):
             "test": test,
         }
 
-    def summary(self) -> str:
-        """What was left out, in one line, for reports."""
-        return summary(self.left_out)
-
     def backbone_settings(self) -> dict[str, Any]:
         return {
             "channels": self.channels,
@@ -279,6 +308,9 @@ class SensorStreams(Dataset):
     def held_out(self) -> tuple[Arrays, Ints]:
         return self._pooled(np.random.default_rng(21), HELD_OUT, "held-out")
 
+    def backbone_sources(self) -> dict[str, Sources]:
+        return self._sources
+
     def devices(self, split: Split, count: int, seed: int) -> list[Device]:
         """Devices of a split: all people once in an order fixed by the seed, then again.
 
@@ -309,7 +341,7 @@ class SensorStreams(Dataset):
             ]
         )
         values, labels = self._carried(drawn, rng, 1), self.windows.labels[drawn]
-        return Device(name, (values[:w],), (values[w:],), labels[w:], labels[:w])
+        return split_window(name, person, values, labels, self.windows.spans[drawn], w)
 
     def _sides(self, person: str, rng: np.random.Generator) -> tuple[Ints, Ints]:
         """What the window may hold, and what the queries may: other blocks of each activity."""

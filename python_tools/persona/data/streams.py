@@ -7,11 +7,13 @@ window, or all that they see, were spoilt. Targets never change.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from persona.data.base import Arrays, DataError, Device
+from persona.data.leaks import answers
 from persona.registry import Registry
 
 SHORT = 3
@@ -31,25 +33,36 @@ streams: Registry[type[Stream]] = Registry("stream", "persona.data")
 
 @streams.register("mixed")
 class Mixed(Stream):
-    """Half of each window comes from another device: two people share one phone."""
+    """Half of each window comes from another device: two people share one phone.
+
+    Of the other's samples those are passed over that the device is asked about.
+    """
 
     def spoil(
         self,
         devices: Sequence[Device],
         rng: np.random.Generator,  # noqa: ARG002
     ) -> list[Device]:
-        others = [devices[i - 1] for i in range(len(devices))]
-        return [
-            replace(
-                device,
-                window=tuple(
-                    np.concatenate([theirs[: len(theirs) // 2], own[len(own) // 2 :]])
-                    for own, theirs in zip(device.window, other.window, strict=True)
-                ),
-                window_targets=None,
-            )
-            for device, other in zip(devices, others, strict=True)
-        ]
+        return [_mixed(device, devices[i - 1]) for i, device in enumerate(devices)]
+
+
+def _mixed(device: Device, other: Device) -> Device:
+    half = len(other.window[0]) // 2
+    theirs = np.flatnonzero(~answers(device, other).any(1))[:half]
+    own = np.arange(len(device.window[0]))[len(device.window[0]) // 2 :]
+
+    def both(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+        return np.concatenate([b[theirs], a[own]])
+
+    spans = None
+    if device.window_spans is not None and other.window_spans is not None:
+        spans = both(device.window_spans, other.window_spans)
+    return replace(
+        device,
+        window=tuple(both(*columns) for columns in zip(device.window, other.window, strict=True)),
+        window_targets=None,
+        window_spans=spans,
+    )
 
 
 @streams.register("one-class")
@@ -66,9 +79,17 @@ def _only(device: Device, rng: np.random.Generator) -> Device:
         raise DataError("stream 'one-class' needs data that know the classes of the window")
     places = np.flatnonzero(targets == np.bincount(targets).argmax())
     chosen = rng.choice(places, len(targets))
-    return replace(
-        device, window=tuple(w[chosen] for w in device.window), window_targets=targets[chosen]
-    )
+    return replace(device, **_kept(device, chosen))
+
+
+def _kept(device: Device, places: NDArray[np.int64]) -> dict[str, Any]:
+    """The fields of a device whose window holds what was at these places."""
+    known, spans = device.window_targets, device.window_spans
+    return {
+        "window": tuple(w[places] for w in device.window),
+        "window_targets": None if known is None else known[places],
+        "window_spans": None if spans is None else spans[places],
+    }
 
 
 @streams.register("short")
@@ -80,14 +101,7 @@ class Short(Stream):
         devices: Sequence[Device],
         rng: np.random.Generator,  # noqa: ARG002
     ) -> list[Device]:
-        return [
-            replace(
-                d,
-                window=tuple(w[-SHORT:] for w in d.window),
-                window_targets=None if d.window_targets is None else d.window_targets[-SHORT:],
-            )
-            for d in devices
-        ]
+        return [replace(d, **_kept(d, np.arange(len(d.window[0]))[-SHORT:])) for d in devices]
 
 
 class _EverySample(Stream):

@@ -48,6 +48,8 @@ ABLATIONS: dict[str, Callable[[RunConfig], RunConfig]] = {
     "prior seed": _adapter(prior_seed=False),
     "next-item lesson": _adapter(encoder_steps=0),
     "gate": _adapter(strength=False, familiarity=1.0),
+    "strength": _adapter(strength=False),
+    "familiarity": _adapter(familiarity=1.0),
     "hardening": _adapter(hardening=()),
     "joint refinement": _prototypes(joint_steps=0),
     "several prototypes": _prototypes(count=1),

@@ -121,6 +121,11 @@ def quantity(value: float) -> str:
     return f"{value:,.{decimals}f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
+def milliseconds(value: float) -> str:
+    """A time without its unit: `0.019`, `5.46`, `136`."""
+    return decimal(value, 3) if 0 < value < 1 else quantity(value) if value else "0"
+
+
 def duration(seconds: float) -> str:
     """`0.84 s`, `12.3 s`, `2 min 05 s`."""
     if seconds < 100:

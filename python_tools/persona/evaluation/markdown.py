@@ -1,12 +1,16 @@
 """Results as Markdown tables, for a paper or a page of documentation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from persona.evaluation.figures import Metric, share, thousandths
+from persona.evaluation.convergence import convergence
+from persona.evaluation.figures import Metric, milliseconds, share, thousandths
 from persona.evaluation.results import (
     LABELS,
     LOSS_POINTS,
+    Cost,
     Estimate,
+    LeftOut,
     Results,
     Row,
     Table,
@@ -26,6 +30,10 @@ def render_markdown(results: Results) -> str:
         f"Devices that lose more than {metric.threshold(LOSS_POINTS)} under the edit: "
         f"{share(results.table.rows['edited'].losers)}; by chance alone "
         f"{share(results.table.chance)} would.",
+        *_measured(results.table),
+        *filter(None, [convergence(results)]),
+        *results.mixed,
+        *_left_out(results.data_left_out),
     ]
     if results.conditions:
         parts += [
@@ -37,7 +45,39 @@ def render_markdown(results: Results) -> str:
             "what edits would make that change as many answers and help as often as they hurt:",
             losers_table(results),
         ]
+    parts += _made_by(results.made_by)
     return "\n\n".join(parts) + "\n"
+
+
+def _measured(table: Table) -> list[str]:
+    if not any(row.cost for row in table.rows.values()):
+        return []
+    return [
+        "*Once* and *query* are milliseconds of one processor for one device, in PyTorch: once a "
+        "window, for observing it and making the edit or adapting otherwise, and for every query "
+        "after that, by the whole model."
+    ]
+
+
+def _left_out(left_out: LeftOut) -> list[str]:
+    """What was not used of the data, with the first faults as they were found."""
+    if not left_out.counts:
+        return []
+    counted = ", ".join(f"{count} {reason}" for reason, count in left_out.counts.items())
+    faults = "".join(f"\n- `{fault}`" for fault in left_out.faults)
+    return [f"Left out of the data: {counted}.{faults and chr(10)}{faults}"]
+
+
+def _made_by(made_by: Mapping[str, Any]) -> list[str]:
+    """The command, the code and the machine, where they are recorded."""
+    if not {"command", "code", "machine", "evaluated_with"} <= set(made_by):
+        return []
+    machine, software = made_by["machine"], made_by["evaluated_with"]
+    return [
+        f"Made by `{made_by['command']}`: Persona {software['persona']}, code {made_by['code']}, "
+        f"PyTorch {software['torch']}, on {machine['processor']} ({machine['system']} "
+        f"{machine['machine']}, {machine['cores']} cores), {machine['threads']} thread a training."
+    ]
 
 
 def _preface(results: Results) -> str:
@@ -62,9 +102,17 @@ def ways_table(table: Table, metric: Metric) -> str:
         *(name.upper() for name in metrics),
         f"Lose > {metric.threshold(LOSS_POINTS)}",
     ]
-    return _table(
-        header, [_cells(_label(n, table), table.rows[n], metric, metrics) for n in in_order(table)]
-    )
+    rows = [_cells(_label(n, table), table.rows[n], metric, metrics) for n in in_order(table)]
+    if _measured(table):
+        header += ["Once, ms", "Query, ms"]
+        rows = [
+            row + _cost(table.rows[n].cost) for row, n in zip(rows, in_order(table), strict=True)
+        ]
+    return _table(header, rows)
+
+
+def _cost(cost: Cost | None) -> list[str]:
+    return ["", ""] if cost is None else [*map(milliseconds, (cost.adaptation_ms, cost.query_ms))]
 
 
 def _label(name: str, table: Table) -> str:

@@ -4,8 +4,10 @@ Classes: accuracy, and the negative log likelihood that tells overconfidence. Ra
 hit rate@10, and AUC, whose mean over users is UAUC.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -123,6 +125,26 @@ def calibration(logits: Tensor, targets: Tensor) -> Calibration:
         tuple(sure[used].tolist()),
         tuple(correct[used].tolist()),
         tuple(share[used].tolist()),
+        error,
+    )
+
+
+def pooled(found: Sequence[Calibration]) -> Calibration:
+    """Calibration over several trainings, each weighing the same."""
+    columns = [(c.confidence, c.accuracy, c.share) for c in found]
+    confidence, right, share = np.concatenate([np.array(c) for c in columns], axis=1)
+    share = share / len(found)
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    used = np.unique(bins)
+    whole, sure, correct = (
+        np.array([weights[bins == b].sum() for b in used])
+        for weights in (share, share * confidence, share * right)
+    )
+    error = float(np.abs(sure - correct).sum())
+    return Calibration(
+        tuple((sure / whole).tolist()),
+        tuple((correct / whole).tolist()),
+        tuple(whole.tolist()),
         error,
     )
 

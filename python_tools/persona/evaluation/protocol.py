@@ -1,7 +1,8 @@
 """The protocol: unseen devices, everything in one look, the other-device control beside it."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,19 +13,24 @@ from torch import Tensor
 
 from persona.baselines import Rival, Setting, rivals
 from persona.data import DataError, Dataset, Device
+from persona.data.leaks import Known
 from persona.data.streams import streams
+from persona.evaluation.cost import costs
 from persona.evaluation.metrics import (
     METRIC,
     Calibration,
     calibration,
     chance_of_losing,
+    pooled,
     query_scores,
 )
+from persona.evaluation.provenance import made_by
 from persona.evaluation.results import (
     LOSS_POINTS,
     OURS,
     WITHOUT,
     DeviceResult,
+    LeftOut,
     PrototypeMap,
     Results,
     Scored,
@@ -33,7 +39,7 @@ from persona.evaluation.results import (
 )
 from persona.formats import schema
 from persona.method.slots import Edit
-from persona.runs import Run, versions
+from persona.runs import Run
 from persona.training.config import RunConfig
 from persona.training.devices import Fleet
 from persona.training.pipeline import StageProgress, observe_devices, open_dataset
@@ -48,14 +54,12 @@ class Examined:
     """What one trained system scored on one fleet.
 
     scored: way to serve the devices -> metric -> each device's score. chance: how likely each
-    device would lose under its edit by chance alone. seconds: what each way took for the fleet.
-    upper_bounds: ways that read labels.
+    device would lose under its edit by chance alone. upper_bounds: ways that read labels.
     """
 
     devices: tuple[DeviceResult, ...]
     scored: Scored
     chance: tuple[float, ...]
-    seconds: dict[str, float]
     upper_bounds: tuple[str, ...]
     calibration: dict[str, Calibration]
     edit_spread: float
@@ -125,17 +129,12 @@ def examine(
 ) -> Examined:
     """Score every way to serve the fleet: static, prototype, edit, control and rivals."""
     tensors, personaliser = fleet.tensors, setting.personaliser
-    seconds: dict[str, float] = {}
     outputs: dict[str, Tensor] = {}
     with torch.inference_mode():
-        start = time.perf_counter()
         outputs["static"] = setting.static_outputs(tensors)
-        seconds["static"] = time.perf_counter() - start
-        start = time.perf_counter()
         made = personaliser(tensors.observations)
         own = personaliser.change(made.prototype, made.edit)
         outputs["edited"] = setting.outputs(own, tensors)
-        seconds["edited"] = time.perf_counter() - start
         group = personaliser.bank.chosen(rule.assign(tensors.vectors))
         outputs["prototype_only"] = setting.outputs(group, tensors)
         other = {name: value.roll(1, 0) for name, value in own.items()}
@@ -143,9 +142,7 @@ def examine(
     for name, rival in prepared.items():
         if rival.uses_labels and not _labelled(setting, fleet):
             continue
-        start = time.perf_counter()
         outputs[name] = rival.outputs(setting, fleet).detach()
-        seconds[name] = time.perf_counter() - start
     each = {
         name: query_scores(setting.task, found, tensors.targets, tensors.absent)
         for name, found in outputs.items()
@@ -164,7 +161,6 @@ def examine(
         ),
         scored=scored,
         chance=tuple(chance_of_losing(change, LOSS_POINTS).tolist()),
-        seconds=seconds,
         upper_bounds=tuple(n for n, rival in prepared.items() if rival.uses_labels),
         calibration={
             name: calibration(found, tensors.targets) for name, found in outputs.items() if classes
@@ -215,6 +211,18 @@ def unseen_devices(
     return found
 
 
+def check_unseen(setting: Setting, devices: Iterable[Sequence[Device]]) -> None:
+    """Raises DataError where test devices share an owner or a sample with anything that was
+    trained on or chosen by, or one has an answer in its window.
+    """
+    known = Known.of(
+        {"training": setting.devices("adapter"), "validation": setting.devices("validation")},
+        setting.data.backbone_sources(),
+    )
+    for fleet in devices:
+        known.check_unseen(fleet)
+
+
 def check_data(run: Run, data: Dataset) -> None:
     """Raises DataError where the run trained on other data."""
     if data.fingerprint() != run.record.data_fingerprint:
@@ -224,6 +232,18 @@ def check_data(run: Run, data: Dataset) -> None:
         )
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread: sums are bit-equal whatever runs beside, and times compare."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@one_thread()
 def evaluate(
     run: Run, data: Dataset, count: int, seeds: tuple[int, ...], progress: StageProgress
 ) -> Results:
@@ -234,8 +254,10 @@ def evaluate(
     prepared = prepare_rivals(setting, with_training=False, progress=progress)
     step = progress("evaluating on unseen devices")
     examined: list[Examined] = []
-    for index, seed in enumerate(seeds):
-        fleet = setting.fleet(data.devices("test", count, TEST_SEED + seed))
+    drawn = [data.devices("test", count, TEST_SEED + seed) for seed in seeds]
+    check_unseen(setting, drawn)
+    for index, devices in enumerate(drawn):
+        fleet = setting.fleet(devices)
         examined.append(examine(setting, run.rule, fleet, prepared))
         step(index + 1, len(seeds))
     one = without_repeats(examined)
@@ -251,7 +273,7 @@ def evaluate(
         window=len(fleet.devices[0].window[0]),
         queries=len(fleet.devices[0].targets),
         **scores(one.devices, one.rivals),
-        table=table([one]),
+        table=table([one], [costs(setting, run.rule, drawn[0], prepared)]),
         conditions={},
         calibration=one.calibration,
         edit_spread=float(np.mean([e.edit_spread for e in examined])),
@@ -264,13 +286,20 @@ def evaluate(
         stages={"evaluation": seconds},
         seconds=seconds,
         made_by=made_by(run),
+        data_left_out=LeftOut.of(data),
     )
+
+
+def pooled_calibration(examined: Sequence[Examined]) -> dict[str, Calibration]:
+    """Of every way that was examined each time."""
+    every = [e.calibration for e in examined]
+    return {n: pooled([c[n] for c in every]) for n in every[0] if all(n in c for c in every)}
 
 
 def without_repeats(examined: Sequence[Examined]) -> Examined:
     """Several draws of devices as one fleet: one that was drawn twice counts once, with its means.
 
-    The first draw's map and calibration stand for all.
+    The first draw's map stands for all.
     """
     drawn = [device for e in examined for device in e.devices]
     places: dict[str, list[int]] = {}
@@ -295,19 +324,8 @@ def without_repeats(examined: Sequence[Examined]) -> Examined:
         ),
         scored=scored,
         chance=mean([c for e in examined for c in e.chance]),
-        seconds={n: float(np.mean([e.seconds[n] for e in examined])) for n in first.seconds},
         upper_bounds=first.upper_bounds,
-        calibration=first.calibration,
+        calibration=pooled_calibration(examined),
         edit_spread=first.edit_spread,
         prototype_map=first.prototype_map,
     )
-
-
-def made_by(run: Run) -> dict[str, object]:
-    """What made these results."""
-    return {
-        "config": schema.encode(run.record.config),
-        "data_fingerprint": run.record.data_fingerprint,
-        "trained_with": run.record.versions,
-        "evaluated_with": versions(),
-    }

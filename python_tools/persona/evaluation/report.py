@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from persona.evaluation import charts, figures
 from persona.evaluation.charts import THIRD, Row
+from persona.evaluation.convergence import convergence
 from persona.evaluation.figures import Gains, Metric
 from persona.evaluation.results import (
     LABELS,
@@ -34,9 +35,6 @@ from persona.formats.measurement import Measurement
 
 FEW_DEVICES = 20
 """Under so many devices a bootstrap interval is noticeably too narrow, and the page says so."""
-
-CONVERGED = 0.05
-"""Largest relative fall of held-out loss in the last third of a training that has converged."""
 
 CONSTANT = 0.1
 """Below this spread relative to their size, edits are close to one constant edit."""
@@ -80,6 +78,7 @@ def render_report(results: Results) -> str:
         ways=ways(results),
         metrics=list(results.table.rows["static"].metrics)[1:],
         labels=LABELS,
+        costs=any(row.cost for row in results.table.rows.values()),
         conditions=by_condition(results),
         conditions_chart=results.conditions
         and _both(charts.comparison, condition_rows(results), [], Gains.of(metric)),
@@ -102,7 +101,7 @@ def render_report(results: Results) -> str:
             (title, _both(charts.curve, title.lower(), *curve, wide=charts.THIRD))
             for title, curve in curves.items()
         ],
-        convergence=convergence(curves),
+        convergence=convergence(results),
         latency_chart=results.latency
         and _both(charts.latency, results.latency.base, results.latency.edited),
         latency_finding=results.latency and latency_finding(results.latency),
@@ -175,7 +174,7 @@ def provisos(results: Results) -> list[str]:
             f"The edits differ across devices by only {figures.decimal(results.edit_spread, 2)} "
             "of their size: this is close to one constant edit for all."
         )
-    return found
+    return [*found, *results.mixed]
 
 
 def comparison_rows(results: Results) -> tuple[list[Row], list[Row]]:
@@ -227,7 +226,7 @@ def calibration_finding(results: Results) -> str:
     verb = "raises" if edited > static else "lowers"
     return (
         f"Editing {verb} the expected calibration error from {figures.decimal(static, 3)} to "
-        f"{figures.decimal(edited, 3)} (ten bins of confidence, all queries of one training)."
+        f"{figures.decimal(edited, 3)} (ten bins of confidence, all queries)."
     )
 
 
@@ -334,24 +333,6 @@ def groups(results: Results) -> list[Group]:
         mean = fmean(gained) if gained else None
         found.append(Group(index, Markup(charts.key(index)), members, mean))
     return found
-
-
-def convergence(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> str | None:
-    """By how much the static model's held-out loss still fell in the last third of training."""
-    if CURVES["backbone"] not in curves:
-        return None
-    steps, loss = curves[CURVES["backbone"]]
-    before = [v for s, v in zip(steps, loss, strict=True) if s <= steps[-1] * 2 / 3]
-    if not before:
-        return "The static model was checked too seldom to tell whether it had converged."
-    fall = (min(before) - min(loss)) / min(before)
-    fell = (
-        f"In the last third of its training the static model’s held-out loss fell by "
-        f"{figures.share(fall)} ({min(before):.4f} to {min(loss):.4f})"
-    )
-    if fall <= CONVERGED:
-        return f"{fell}: it had converged, so gains are not those of an undertrained model."
-    return f"{fell}: it may not have converged, and an undertrained model flatters every edit."
 
 
 def latency_finding(measured: Measurement) -> str:

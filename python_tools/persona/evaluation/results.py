@@ -11,11 +11,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import bootstrap
 
+from persona.data import Dataset
 from persona.evaluation.metrics import Calibration
+from persona.formats import schema
 from persona.formats.measurement import Measurement
 
 RESULTS_FORMAT = "persona.results/1"
 RESAMPLES = 2_000
+
+NAMED_FAULTS = 20
+"""Bad rows and files that results name; all are counted."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +77,25 @@ WITHOUT = "without "
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a way to serve costs one device, in milliseconds of one processor, in PyTorch.
+
+    adaptation_ms: once a window: observing it, and making the edit or whatever else the way does
+    before it can answer. query_ms: every answer after that, by the whole model, many at a time.
+    """
+
+    adaptation_ms: float
+    query_ms: float
+
+
+@dataclass(frozen=True)
 class Row:
     """One way to serve the devices.
 
     kind: an upper bound reads labels that no deployed way has. score: in the task's own metric;
     metrics: in every one. gain: over the static model, paired. ahead: of the edit over this way,
-    paired. losers: share of devices that lose more than 5 points to the static model. cost: time
-    for a fleet over the static model's, both in PyTorch.
+    paired. losers: share of devices that lose more than 5 points to the static model. cost: None
+    where it was not measured.
     """
 
     kind: Kind
@@ -87,7 +104,7 @@ class Row:
     gain: Estimate
     ahead: Estimate
     losers: float
-    cost: float | None
+    cost: Cost | None
 
 
 @dataclass(frozen=True)
@@ -150,6 +167,32 @@ class ExportResult:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """What was not used of the user's files. counts: by reason. faults: the first bad rows and
+    files, at most `NAMED_FAULTS`, each beginning with its place.
+    """
+
+    counts: dict[str, int]
+    faults: tuple[str, ...]
+
+    @classmethod
+    def of(cls, data: Dataset) -> "LeftOut":
+        """What a data set left out."""
+        counts = {reason: count for reason, count in data.left_out.items() if count}
+        return cls(counts, tuple(data.faults[:NAMED_FAULTS]))
+
+    @classmethod
+    def most(cls, found: Sequence["LeftOut"]) -> "LeftOut":
+        """Of several trainings: the most that any of them left out, and the faults of all."""
+        reasons = dict.fromkeys(reason for one in found for reason in one.counts)
+        faults = dict.fromkeys(fault for one in found for fault in one.faults)
+        return cls(
+            {reason: max(one.counts.get(reason, 0) for one in found) for reason in reasons},
+            tuple(faults)[:NAMED_FAULTS],
+        )
+
+
+@dataclass(frozen=True)
 class Results:
     """Everything that a report shows.
 
@@ -157,8 +200,12 @@ class Results:
     edited_minus_rivals: the paired difference. trainings: of backbone and adapter; seeds are
     theirs, or of the drawn devices where there is one. table: every way to serve the devices;
     conditions: the same for other devices and spoilt ones.
-    edit_spread: deviation of edits across devices, relative to their size; near 0 means that all
-    devices get one constant edit. stages: seconds each.
+    calibration: over all trainings. edit_spread: deviation of edits across devices, relative to
+    their size; near 0 means that all devices get one constant edit. prototype_map: the first
+    training's. curves: the first training's, by stage and by rival that trains a backbone;
+    further_curves: those of each other training. left_out: exports, with the reason;
+    data_left_out: of the user's files. mixed: sentences on what differs between the trainings that
+    should not, such as their code. stages: seconds each.
     """
 
     format: Literal["persona.results/1"]
@@ -193,6 +240,9 @@ class Results:
     stages: dict[str, float]
     seconds: float
     made_by: dict[str, Any]
+    further_curves: tuple[dict[str, Any], ...] = ()
+    data_left_out: LeftOut = LeftOut({}, ())
+    mixed: tuple[str, ...] = ()
 
 
 LOSS_POINTS = 0.05
@@ -241,12 +291,13 @@ class ScoredFleet(Protocol):
     def upper_bounds(self) -> tuple[str, ...]: ...
     @property
     def chance(self) -> tuple[float, ...]: ...
-    @property
-    def seconds(self) -> dict[str, float]: ...
 
 
-def table(trainings: Sequence[ScoredFleet]) -> Table:
-    """Every way that all trainings tried, with intervals over trainings and devices."""
+def table(trainings: Sequence[ScoredFleet], costs: Sequence[Mapping[str, Cost]] = ()) -> Table:
+    """Every way that all trainings tried, with intervals over trainings and devices.
+
+    costs: what each training measured, if any did; the median stands for all.
+    """
     ways = [n for n in trainings[0].scored if all(n in t.scored for t in trainings)]
     metrics = list(trainings[0].scored["static"])
 
@@ -259,7 +310,6 @@ def table(trainings: Sequence[ScoredFleet]) -> Table:
     for way in ways:
         own = values(way, judged)
         gains = [o - s for o, s in zip(own, static, strict=True)]
-        costs = [t.seconds[way] / t.seconds["static"] for t in trainings if way in t.seconds]
         rows[way] = Row(
             kind=_kind(way, trainings[0].upper_bounds),
             score=Estimate.of(*own),
@@ -267,10 +317,17 @@ def table(trainings: Sequence[ScoredFleet]) -> Table:
             gain=Estimate.of(*gains),
             ahead=Estimate.of(*(e - o for e, o in zip(edited, own, strict=True))),
             losers=float(np.mean([np.mean([loses(g) for g in found]) for found in gains])),
-            cost=float(np.median(costs)) if costs else None,
+            cost=_median_cost([found[way] for found in costs if way in found]),
         )
     chance = float(np.mean([np.mean(t.chance) for t in trainings]))
     return Table(rows, chance, sum(len(s) for s in static))
+
+
+def _median_cost(costs: Sequence[Cost]) -> Cost | None:
+    if not costs:
+        return None
+    adaptation, query = np.median([(c.adaptation_ms, c.query_ms) for c in costs], axis=0)
+    return Cost(float(adaptation), float(query))
 
 
 def _kind(way: str, upper_bounds: tuple[str, ...]) -> Kind:
@@ -327,6 +384,8 @@ def summary(results: Results) -> dict[str, Any]:
         "devices": len(results.devices),
         "seeds": list(results.seeds),
         "quick": results.quick,
+        "left_out": schema.encode(results.data_left_out),
+        "mixed": list(results.mixed),
         "seconds": results.seconds,
     }
     sizes = [d.edit_bytes for d in results.devices if d.edit_bytes is not None]

@@ -6,6 +6,7 @@ and leaves one file; a study that was interrupted goes on with those that are mi
 
 import json
 import time
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from itertools import product
@@ -17,20 +18,23 @@ import torch
 
 from persona.backbones.base import Task
 from persona.baselines import Setting
-from persona.data.leaks import check_devices
 from persona.durable import write_atomic
 from persona.evaluation.ablations import with_named_slots, without
+from persona.evaluation.cost import costs
 from persona.evaluation.metrics import METRIC
 from persona.evaluation.protocol import (
     Examined,
     check_data,
+    check_unseen,
     examine,
-    made_by,
     make_setting,
+    one_thread,
+    pooled_calibration,
     prepare_rivals,
     unseen_devices,
 )
-from persona.evaluation.results import WITHOUT, Results, Scored, scores, table
+from persona.evaluation.provenance import made_by
+from persona.evaluation.results import WITHOUT, Cost, LeftOut, Results, Scored, scores, table
 from persona.formats import schema
 from persona.method.personalise import Personaliser
 from persona.runs import load_run, save_run
@@ -56,16 +60,19 @@ class StudyError(ValueError):
 class Training:
     """What one training of a study left: its configuration and what was found on each fleet.
 
-    fleets: "" for unseen devices, else a condition's or a stream's name.
+    fleets: "" for unseen devices, else a condition's or a stream's name. costs: of the ways that
+    were measured. curves: of the run's stages, and of rivals' backbones.
     """
 
     format: Literal["persona.training/1"]
     model: str
     config: RunConfig
     fleets: dict[str, Examined]
+    costs: dict[str, Cost]
     window: int
     queries: int
     curves: dict[str, Any]
+    left_out: LeftOut
     made_by: dict[str, Any]
     seconds: float
 
@@ -122,7 +129,7 @@ def run_training(
     check_data(run, data)
     setting = make_setting(run, data, progress)
     unseen = unseen_devices(config, data, root, config.evaluation.devices, config.seed)
-    check_devices(setting.devices("adapter"), setting.devices("validation"), unseen[""])
+    check_unseen(setting, unseen.values())
     fleets = {name: setting.fleet(devices) for name, devices in unseen.items()}
     prepared = prepare_rivals(setting, with_training=True, progress=progress)
     found = {}
@@ -135,14 +142,21 @@ def run_training(
             name: replace(examined, scored={**examined.scored, **rows[name]})
             for name, examined in found.items()
         }
+    progress("measuring what each way costs")
+    cost = costs(setting, run.rule, unseen[""], prepared)
     return Training(
         format="persona.training/1",
         model=run.model,
         config=config,
         fleets=found,
+        costs=cost,
         window=len(unseen[""][0].window[0]),
         queries=len(unseen[""][0].targets),
-        curves=schema.encode(run.record.curves),
+        curves=schema.encode(
+            run.record.curves
+            | {n: r.backbone_curve for n, r in prepared.items() if r.backbone_curve is not None}
+        ),
+        left_out=LeftOut.of(data),
         made_by=made_by(run),
         seconds=time.perf_counter() - start,
     )
@@ -201,8 +215,9 @@ def run_study(
             _run_and_write(wanted[name], root, folder, places[name], named)
     else:
         _in_parallel({n: wanted[n] for n in missing}, root, folder, places, jobs, progress)
-    trainings = [_read(places[name], wanted[name]) for name in wanted]
-    return assemble([t for t in trainings if t is not None], time.perf_counter() - start)
+    found = {name: _read(places[name], wanted[name]) for name in wanted}
+    done = {name: training for name, training in found.items() if training is not None}
+    return assemble(done, time.perf_counter() - start)
 
 
 def _prefixed(prefix: str, progress: StageProgress) -> StageProgress:
@@ -233,10 +248,10 @@ def _in_parallel(
 
 
 def _in_process(config: RunConfig, root: Path | None, folder: Path | None, place: Path) -> None:
-    torch.set_num_threads(1)
     _run_and_write(config, root, folder, place, lambda _stage: lambda _done, _all: None)
 
 
+@one_thread()
 def _run_and_write(
     config: RunConfig, root: Path | None, folder: Path | None, place: Path, progress: StageProgress
 ) -> None:
@@ -253,7 +268,13 @@ def _read(place: Path, config: RunConfig) -> Training | None:
         ).record.config != config:
             raise _other_configuration(place)
         return None
-    training = schema.decode(Training, json.loads(path.read_text()), str(path))
+    try:
+        training = schema.decode(Training, json.loads(path.read_text()), str(path))
+    except schema.SchemaError as error:
+        raise StudyError(
+            f"{error}: another version of Persona wrote it; remove that file to examine its run "
+            "again, or give another --out"
+        ) from None
     if training.config != config:
         raise _other_configuration(place)
     return training
@@ -266,8 +287,35 @@ def _other_configuration(place: Path) -> StudyError:
     )
 
 
-def assemble(trainings: list[Training], seconds: float) -> Results:
-    """One results document of all trainings; map, curves and calibration are the first one's."""
+def mixed(trainings: Mapping[str, Training]) -> tuple[str, ...]:
+    """What differs between trainings that should not: code, software, machine, ways to serve.
+
+    Figures of a study that went on after any of it changed still stand, each for what made it.
+    """
+    said = []
+    for part in ("code", "evaluated_with", "machine"):
+        made: dict[str, list[str]] = {}
+        for name, training in trainings.items():
+            made.setdefault(json.dumps(training.made_by[part]), []).append(name)
+        if len(made) > 1:
+            each = "; ".join(f"{', '.join(names)}: {value}" for value, names in made.items())
+            said.append(f"Trainings differ in {_PARTS[part]}: {each}.")
+    for fleet in next(iter(trainings.values())).fleets:
+        tried = {name: set(training.fleets[fleet].scored) for name, training in trainings.items()}
+        every = set().union(*tried.values())
+        lacking = {name: sorted(every - ways) for name, ways in tried.items() if every - ways}
+        if lacking:
+            each = "; ".join(f"{name} lacks {', '.join(ways)}" for name, ways in lacking.items())
+            said.append(f"Left out of the table of {fleet or 'unseen devices'}: {each}.")
+    return tuple(said)
+
+
+_PARTS = {"code": "their code", "evaluated_with": "their software", "machine": "their machine"}
+
+
+def assemble(named: Mapping[str, Training], seconds: float) -> Results:
+    """One results document of all trainings, by name; the map is the first one's."""
+    trainings = list(named.values())
     first = trainings[0]
     unseen = [t.fleets[""] for t in trainings]
     devices = tuple(
@@ -287,11 +335,11 @@ def assemble(trainings: list[Training], seconds: float) -> Results:
         window=first.window,
         queries=first.queries,
         **scores(devices, {n: [v for e in unseen for v in e.rivals[n]] for n in ways}),
-        table=table(unseen),
+        table=table(unseen, [t.costs for t in trainings]),
         conditions={
             name: table([t.fleets[name] for t in trainings]) for name in first.fleets if name
         },
-        calibration=unseen[0].calibration,
+        calibration=pooled_calibration(unseen),
         edit_spread=sum(e.edit_spread for e in unseen) / len(unseen),
         devices=devices,
         prototype_map=unseen[0].prototype_map,
@@ -302,6 +350,9 @@ def assemble(trainings: list[Training], seconds: float) -> Results:
         stages={"trainings": sum(t.seconds for t in trainings)},
         seconds=seconds,
         made_by=first.made_by,
+        further_curves=tuple(t.curves for t in trainings[1:]),
+        data_left_out=LeftOut.most([t.left_out for t in trainings]),
+        mixed=mixed(named),
     )
 
 

@@ -191,6 +191,8 @@ class EvaluationConfig:
     conditions: further test devices. streams: windows and samples gone wrong, by name.
     ablations: parts of the method to switch off, by name.
     larger: settings of a static backbone with more capacity, a rival.
+    drift: a stream, by name, that the devices have gone through since training: two rivals, whose
+    prototypes follow it and are fitted to it. Name it among the streams too, to see them there.
     """
 
     trainings: int = 5
@@ -200,6 +202,7 @@ class EvaluationConfig:
     streams: tuple[str, ...] = ()
     ablations: tuple[str, ...] = ()
     larger: dict[str, Any] = field(default_factory=dict)
+    drift: str | None = None
 
     def __post_init__(self) -> None:
         _positive(self, "trainings")

@@ -140,30 +140,48 @@ def to_tensors(
     devices: Sequence[Device],
 ) -> DeviceTensors:
     """Observe every device and compute its queries' hidden states."""
-    observations = observe(backbone, spec, devices)
-    _, head_only = edited_part(backbone, slots)
-    queries = tuple(
-        torch.from_numpy(np.stack(columns))
-        for columns in zip(*(device.queries for device in devices), strict=True)
-    )
+    observations, vectors = observed(backbone, spec, devices)
+    queries = queries_of(devices)
     return DeviceTensors(
-        observations=torch.from_numpy(np.stack([encoder_input(spec, o) for o in observations])),
-        vectors=torch.from_numpy(np.stack([observation_vector(spec, o) for o in observations])),
-        hidden=_trunk(backbone, queries) if head_only else queries,
+        observations=observations,
+        vectors=vectors,
+        hidden=hidden_of(backbone, slots, queries),
         targets=torch.from_numpy(np.stack([device.targets for device in devices])),
-        absent=_absent(backbone, queries),
+        absent=absent_of(backbone, queries),
     )
 
 
-def _absent(backbone: Backbone, queries: tuple[Tensor, ...]) -> Tensor | None:
-    """Rankers take (history, candidates), and a candidate 0 is no item."""
+def observed(
+    backbone: Backbone, spec: ObservationSpec, devices: Sequence[Device]
+) -> tuple[Tensor, Tensor]:
+    """The `observations` and the `vectors` of `DeviceTensors`."""
+    found = observe(backbone, spec, devices)
+    return (
+        torch.from_numpy(np.stack([encoder_input(spec, o) for o in found])),
+        torch.from_numpy(np.stack([observation_vector(spec, o) for o in found])),
+    )
+
+
+def queries_of(devices: Sequence[Device]) -> tuple[Tensor, ...]:
+    """The inputs of the model at all queries, [D, q, ...]."""
+    columns = zip(*(device.queries for device in devices), strict=True)
+    return tuple(torch.from_numpy(np.stack(column)) for column in columns)
+
+
+def absent_of(backbone: Backbone, queries: tuple[Tensor, ...]) -> Tensor | None:
+    """The `absent` of `DeviceTensors`; rankers take (history, candidates), where 0 is no item."""
     if backbone.task != "ranking":
         return None
     padded = queries[1] == 0
     return padded if bool(padded.any()) else None
 
 
-def _trunk(backbone: Backbone, queries: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def hidden_of(
+    backbone: Backbone, slots: tuple[SlotSpec, ...], queries: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """The `hidden` of `DeviceTensors`: the trunk's outputs, or the queries where it is edited."""
+    if not edited_part(backbone, slots)[1]:
+        return queries
     count, each = queries[0].shape[:2]
     parts: list[tuple[Tensor, ...]] = []
     with torch.no_grad():

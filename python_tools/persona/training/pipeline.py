@@ -295,7 +295,13 @@ def train_editing(
     rule = train_device_rule(bank, *stage, progress("fitting the device's rule"))
     if config.prototypes.joint_steps:
         rule, curves["joint refinement"] = refine_jointly(
-            adapter, bank, rule, *stage, progress("refining all together")
+            adapter,
+            bank,
+            rule,
+            *stage,
+            progress("refining all together"),
+            hardened=observed.hardened,
+            held_hardened=observed.held_hardened,
         )
     bank.round_to_half()
     if adapter.familiarity is not None:

@@ -157,11 +157,29 @@ def refit(
     seed: int,
     progress: Callable[[str], Progress],
 ) -> Refined:
-    """Fit the group edits to labelled devices near their centres, then the device's rule.
+    """Fit the group edits to labelled devices near their centres, then the device's rule."""
+    stage = (module, train, validation, config, seed)
+    fitting = progress("fitting group edits")
+    bank, curve = refitted(refined.bank, adapter, *stage, fitting)
+    rule = train_device_rule(bank, *stage, progress("fitting the device's rule"))
+    bank.round_to_half()
+    return replace(refined, bank=bank, rule=rule, curve=curve)
+
+
+def refitted(
+    followed: PrototypeBank,
+    adapter: Adapter,
+    module: nn.Module,
+    train: DeviceTensors,
+    validation: DeviceTensors,
+    config: PrototypeConfig,
+    seed: int,
+    progress: Progress,
+) -> tuple[PrototypeBank, Curve]:
+    """The bank with group edits fitted to the devices near their centres, and how that went.
 
     Group edits that do not become better on validation devices stay as they followed.
     """
-    followed = refined.bank
     bank = PrototypeBank(followed.slots, followed.count, followed.centres.shape[1])
     bank.load_state_dict(followed.state_dict())
     with torch.no_grad():
@@ -169,11 +187,7 @@ def refit(
         own, _ = adapter(validation.observations)
         change = followed.chosen(followed.assign(own))
         before = float(losses(module, bank.slots, change, validation).mean())
-    stage = (module, train, validation, config, seed)
-    curve = fit_groups(bank, members, own, *stage, progress("fitting group edits"))
+    curve = fit_groups(bank, members, own, module, train, validation, config, seed, progress)
     if min(curve.loss) > before:
         bank = followed
-    rule = train_device_rule(bank, *stage, progress("fitting the device's rule"))
-    bank.round_to_half()
-    curve = Curve((0, *curve.steps), (before, *curve.loss))
-    return replace(refined, bank=bank, rule=rule, curve=curve)
+    return bank, Curve((0, *curve.steps), (before, *curve.loss))

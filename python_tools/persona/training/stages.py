@@ -22,7 +22,7 @@ from persona.method.encoders import CLAMP
 from persona.method.prototypes import PrototypeBank
 from persona.method.slots import Edit, compose
 from persona.training.config import AdapterConfig, BackboneConfig, PrototypeConfig
-from persona.training.devices import DeviceTensors, losses
+from persona.training.devices import DeviceTensors, losses, together
 
 Progress = Callable[[int, int], None]
 """Called with steps done and steps in all."""
@@ -334,18 +334,26 @@ def refine_jointly(
     config: PrototypeConfig,
     seed: int,
     progress: Progress,
+    *,
+    hardened: tuple[DeviceTensors, ...] = (),
+    held_hardened: tuple[DeviceTensors, ...] = (),
 ) -> tuple[DeviceRule, Curve]:
     """Refine group edits, the device's choice among them and individual edits together.
 
         L(P_k* + ΔW(z | k*)) + Σ_k softmax_k(rule(o)) · L(P_k)
 
-    The second term teaches each prototype on the devices that would choose it, and the rule which
-    one to choose, so that both serve a device without a cloud. What does not become better on
-    validation devices stays as it was. Returns the refined rule.
+    The first term is taken over the spoilt windows of `hardened` too, or the adapter would forget
+    when to hold back. The second teaches each prototype on the devices that would choose it, and
+    the rule which one to choose, so that both serve a device without a cloud. What does not become
+    better on validation devices, and on `held_hardened`, stays as it was. Returns the refined rule.
     """
     linear = rule.linear()
     whole = nn.ModuleList([adapter, bank, linear])
-    batches = index_batches(len(train), config.joint_batch, torch.Generator().manual_seed(seed))
+    everyone = together(train, *hardened)
+    held = together(validation, *held_hardened)
+    generator = torch.Generator().manual_seed(seed)
+    batches = index_batches(len(train), config.joint_batch, generator)
+    all_batches = index_batches(len(everyone), config.joint_batch, generator)
     vectors, held_vectors = (rule.standard(d.vectors) for d in (train, validation))
 
     def individual(devices: DeviceTensors) -> Tensor:
@@ -357,14 +365,15 @@ def refine_jointly(
 
     def loss() -> Tensor:
         index = next(batches)
-        devices = train.subset(index)
+        costs = _costs(bank, module, train.subset(index))
         choice = linear(vectors[index]).softmax(1)
-        return individual(devices).mean() + (choice * _costs(bank, module, devices)).sum(1).mean()
+        whole_edits = individual(everyone.subset(next(all_batches)))
+        return whole_edits.mean() + (choice * costs).sum(1).mean()
 
     def check() -> float:
         chosen = bank.chosen(linear(held_vectors).argmax(1))
         grouped = losses(module, bank.slots, chosen, validation)
-        return float(individual(validation).mean() + grouped.mean())
+        return float(individual(held).mean() + grouped.mean())
 
     whole.eval()
     with torch.no_grad():

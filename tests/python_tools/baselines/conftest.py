@@ -122,7 +122,7 @@ def motions() -> Setting:
             EvaluationConfig(),
             seed=4,
         ),
-        SensorStreams(stretches, ("along", "across"), scenario),
+        SensorStreams(stretches, ("along", "across"), scenario, {}, ()),
     )
 
 

@@ -4,6 +4,7 @@ import copy
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
@@ -22,6 +23,16 @@ def test_static_larger_is_the_configured_backbone_trained_alike(images: Setting)
     for device, said in zip(fleet.devices, rival.outputs(images, fleet), strict=True):
         with torch.no_grad():
             assert torch.allclose(said, copied(torch.from_numpy(device.queries[0])), atol=1e-5)
+
+
+def test_another_backbones_curve_shows_the_state_that_was_kept(images: Setting):
+    rival = prepared("static-larger", images)
+    assert rival.backbone_curve.steps[-1] == images.config.backbone.steps
+    inputs, targets = images.data.held_out()
+    with torch.no_grad():
+        logits = rival.backbone(*map(torch.from_numpy, inputs))
+    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(targets))
+    assert min(rival.backbone_curve.loss) == pytest.approx(float(loss), rel=1e-4)
 
 
 def test_static_gravity_aligned_answers_windows_turned_upright(motions: Setting):

@@ -4,12 +4,15 @@
 Run as a program, it leaves the folders for experiments: `python packs.py cifar10 FOLDER`.
 """
 
+import csv
+import gzip
 import io
 import struct
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 PACKS = Path(__file__).parents[4] / "shared/data"
@@ -24,6 +27,44 @@ MOTION_COLUMNS = [
     )
     for axis in axes
 ]
+
+
+Event = tuple[str, str, int]
+
+
+def _log(name: str) -> list[dict[str, str]]:
+    """The rows of a packed log. Skips the test where the pack is absent."""
+    path = PACKS / name
+    if not path.is_file():
+        pytest.skip(f"the real data are not there: {path}")
+    with gzip.open(path, "rt") as file:
+        return list(csv.DictReader(file))
+
+
+def movielens_100k(out: Path) -> list[Event]:
+    """`u.data`, with tabs between and in the order of the pack."""
+    names = ("user_id", "item_id", "rating", "timestamp")
+    rows = [[row[name] for name in names] for row in _log("movielens/ml100k_inter.csv.gz")]
+    (out / "u.data").write_text("".join("\t".join(row) + "\n" for row in rows))
+    return [(user, item, int(time)) for user, item, _, time in rows]
+
+
+def movielens_1m(out: Path) -> list[Event]:
+    """`ratings.dat`, with positions for times: the pack has no clock for users from 3000 on."""
+    log = _log("movielens/ml1m_sequences.csv.gz")
+    rows = [(row["user_id"], row["item_id"], int(row["pos"])) for row in log]
+    (out / "ratings.dat").write_text("".join(f"{u}::{i}::3::{t}\n" for u, i, t in rows))
+    return rows
+
+
+def amazon_beauty(out: Path) -> list[Event]:
+    """`ratings_Beauty.csv` of 2014; the pack numbers people and products, and has no ratings."""
+    rows = [
+        (f"A{int(row['user_id']):013d}", f"B{int(row['item_id']):09d}", int(row["timestamp"]))
+        for row in _log("amazon/beauty_interactions.csv.gz")
+    ]
+    (out / "ratings_Beauty.csv").write_text("".join(f"{u},{i},5.0,{t}\n" for u, i, t in rows))
+    return rows
 
 
 def cifar10(out: Path, each: int | None = None) -> Path:

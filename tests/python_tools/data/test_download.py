@@ -145,8 +145,24 @@ def test_a_redirect_is_followed(serve, tmp_path):
     assert there(tmp_path / "out") == {"moved": b"content"}
 
 
-def test_a_wrong_checksum_is_refused(serve, tmp_path):
-    refused(of(serve("a.bin", b"a", md5="0" * 32)), tmp_path, f"has MD5 .*, expected {'0' * 32}")
+@pytest.mark.parametrize("kind", ["md5", "sha256", "git_blob"])
+def test_a_wrong_checksum_is_refused_and_the_right_one_is_not(serve, tmp_path, kind):
+    """Against the sums that md5sum, sha256sum and git hash-object give for the one byte "a"."""
+    sums = {
+        "md5": ("MD5", "0cc175b9c0f1b6a831c399e269772661"),
+        "sha256": (
+            "SHA-256",
+            "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb",
+        ),
+        "git_blob": ("git blob", "2e65efe2a145dda7ee51d1741299f848e5bf752e"),
+    }
+    name, right = sums[kind]
+    wrong = serve("a.bin", b"a", **{"md5": None, kind: "0" * len(right)})
+    refused(
+        of(wrong), tmp_path, f"has {name} {right}, expected 0000.* it is damaged or has changed"
+    )
+    fetch(of(serve("a.bin", b"a", **{"md5": None, kind: right})), tmp_path / "out", silent)
+    assert there(tmp_path / "out") == {"a.bin": b"a"}
 
 
 def test_a_wrong_size_is_refused(serve, tmp_path):
@@ -165,6 +181,17 @@ def test_the_second_files_failure_leaves_nothing_of_the_first(serve, tmp_path):
 def test_a_page_that_is_not_there_is_refused(serve, tmp_path):
     known = serve("a", b"a")
     refused(of(PublicFile(known.url + "x")), tmp_path, "ax answers 404")
+
+
+def test_a_set_that_only_people_can_get_says_where_and_touches_nothing(tmp_path):
+    douban = PUBLIC_SETS["douban"]
+    assert not douban.verified()
+    with pytest.raises(
+        DownloadError, match=r"no file to fetch\. By hand: get .*researchgate\.net"
+    ) as e:
+        fetch(douban, tmp_path / "out", silent)
+    assert "pass that folder with --data (reader: douban)" in str(e.value)
+    assert there(tmp_path) == {}
 
 
 def test_offline_says_what_to_get_by_hand(tmp_path, monkeypatch):
@@ -210,12 +237,17 @@ def test_every_public_set_has_a_reader_terms_and_a_wellformed_checksum_or_none()
         assert chosen.reader in names
         assert chosen.terms
         assert chosen.home.startswith("https://")
+        assert bool(chosen.files) != bool(chosen.by_hand)
         for file in chosen.files:
             assert file.url.startswith("https://")
-            assert file.md5 is None or re.fullmatch("[0-9a-f]{32}", file.md5)
+            for kind, value in file.checksums().items():
+                length = {"MD5": 32, "SHA-256": 64, "git blob": 40}[kind]
+                assert re.fullmatch(f"[0-9a-f]{{{length}}}", value)
             assert file.size is None or file.size > 1000
-    checksums = [f.md5 for s in PUBLIC_SETS.values() for f in s.files if f.md5]
-    assert len(checksums) == len(set(checksums))
+    found = [c for s in PUBLIC_SETS.values() for f in s.files for c in f.checksums().values()]
+    assert len(found) == len(set(found))
+    unverified = {name for name, chosen in PUBLIC_SETS.items() if not chosen.verified()}
+    assert unverified == {"hapt", "douban"}
 
 
 def test_the_name_that_a_file_gets_is_that_of_its_address():

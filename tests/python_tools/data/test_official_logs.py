@@ -1,13 +1,14 @@
 """Public logs are read in the formats that their publishers chose, and bad rows are named."""
 
-import csv
 import gzip
 import json
 import time
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import packs
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -15,22 +16,13 @@ import pytest
 from persona.data import DataError, datasets
 from persona.data.amazon_reviews import AmazonReviews, edition_of
 from persona.data.douban import Douban
-from persona.data.interaction_log import (
-    Columns,
-    Log,
-    ReadLog,
-    k_core,
-    make_log,
-    read_json_lines,
-    unix_seconds,
-)
+from persona.data.interaction_log import Columns, Log, ReadLog, k_core, make_log
 from persona.data.interactions import Interactions, read_log
 from persona.data.movielens import MovieLens
 from persona.data.next_item import NextItem
+from persona.data.rows import read_json_lines, unix_seconds
 
-ML1M = Path(__file__).parents[4] / "shared/data/movielens/ml1m_sequences.csv.gz"
-
-Event = tuple[str, str, int]
+Event = packs.Event
 SETTINGS = {"candidates": 20, "minimum": 12}
 
 
@@ -162,13 +154,7 @@ def test_a_broken_row_of_ratings_dat_is_named_and_left_out(tmp_path, line, said)
 
 def test_movielens_1m_written_as_ratings_dat_keeps_every_users_order(tmp_path):
     """All 6,040 users. Times are positions: the pack has no clock for users from 3000 on."""
-    if not ML1M.is_file():
-        pytest.skip(f"MovieLens-1M is not there: {ML1M}")
-    with gzip.open(ML1M, "rt") as file:
-        lines = csv.reader(file)
-        assert next(lines)[:3] == ["user_id", "pos", "item_id"]
-        rows = [(line[0], line[2], int(line[1])) for line in lines]
-    write_ratings_dat(tmp_path / "ratings.dat", rows)
+    rows = packs.movielens_1m(tmp_path)
     data = MovieLens(tmp_path, history=10_000, backbone_share=0.01, adapter_share=0.01)
     agrees(data, rows)
     asked = data.split_names()
@@ -438,6 +424,163 @@ def test_bad_rows_and_columns_of_a_parquet_file_are_named(tmp_path):
         Interactions(path)
 
 
+def days(rows: list[Event], form: str) -> list[str]:
+    """The same order as by their times, in another form."""
+    moments = [datetime(2014, 1, 31, tzinfo=UTC) + timedelta(seconds=t) for _, _, t in rows]
+    return [moment.strftime(form) for moment in moments]
+
+
+@pytest.mark.parametrize(
+    "form", ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S.250", "%Y%m%dT%H%M%S"]
+)
+def test_iso_dates_are_times_and_the_same_as_their_seconds(tmp_path, form):
+    rows = events()
+    lines = [f"{u},{i},{day}" for (u, i, _), day in zip(rows, days(rows, form), strict=True)]
+    path = tmp_path / "log.csv"
+    path.write_text("\n".join(["user_id,item_id,timestamp", *lines]))
+    agrees(Interactions(path, **SETTINGS), rows)
+    fraction = 0.25 if form.endswith("250") else 0
+    begin = datetime(2014, 1, 31, tzinfo=UTC).timestamp() + fraction
+    expected = [begin + t for _, _, t in rows]
+    assert read_log(path, "user_id", "item_id", "timestamp", 0).log.times.tolist() == expected
+    early = "2014-01-31 00:16:50"  # 1010 seconds after midnight.
+    split = Interactions(path, split_time=early, **SETTINGS | {"minimum": 8, "queries": 3})
+    device = split.devices("test", 1, 0)[0]
+    when = {(u, i): t for u, i, t in rows}
+    seen = [when[device.name, split.item_names[i - 1]] for i in device.window[0]]
+    assert max(seen) < 1010
+
+
+def test_a_bad_date_among_dates_is_named_as_no_date_and_a_bad_number_as_no_number(tmp_path):
+    rows = events()
+    moments = days(rows, "%Y-%m-%d %H:%M:%S")
+    dated = [f"{u},{i},{day}" for (u, i, _), day in zip(rows, moments, strict=True)]
+    plain = [f"{u},{i},{t}" for u, i, t in rows]
+    path = tmp_path / "log.csv"
+    for lines, value, said in (
+        (dated, "31.1.2014", "line 6: timestamp should be a date, is '31.1.2014'"),
+        (plain, "2014-01-31", "line 6: timestamp should be a number, is '2014-01-31'"),
+    ):
+        changed = [*lines[:4], f"1,2,{value}", *lines[5:]]
+        path.write_text("\n".join(["user_id,item_id,timestamp", *changed]))
+        assert Interactions(path, **SETTINGS).faults == (said,)
+    lines = [f"{u},{i},31.1.2014" for u, i, _ in rows]
+    path.write_text("\n".join(["user_id,item_id,timestamp", *lines]))
+    with pytest.raises(DataError, match=r"timestamp should be a number or an ISO date, is '31\.1"):
+        Interactions(path, **SETTINGS)
+
+
+def test_dates_as_text_in_a_parquet_file_are_times(tmp_path):
+    rows = events()
+    columns = {
+        "user_id": [u for u, _, _ in rows],
+        "item_id": [i for _, i, _ in rows],
+        "timestamp": days(rows, "%Y-%m-%dT%H:%M:%S"),
+    }
+    pa.parquet.write_table(pa.table(columns), tmp_path / "log.parquet")
+    agrees(Interactions(tmp_path, **SETTINGS), rows)
+
+
+@pytest.mark.parametrize(
+    ("separator", "name"), [("\t", "tabs"), (";", "semicolons"), ("|", "bars")]
+)
+def test_another_separator_is_taken_where_set_and_told_where_not(tmp_path, separator, name):
+    rows = events()
+    lines = [f"{u},{i},{t}".replace(",", separator) for u, i, t in rows]
+    header = f'user_id{separator}item_id{separator}timestamp{separator}"a{separator}note"'
+    text = "\n".join([header, *(f'{line}{separator}"one{separator}field"' for line in lines)])
+    (tmp_path / "log.tsv.gz").write_bytes(gzip.compress(text.encode()))
+    data = Interactions(tmp_path, separator=separator, **SETTINGS)
+    agrees(data, rows)
+    assert data.faults == ()
+    told = f"fields seem to have {name} between them, where commas were expected; name .* separator"
+    with pytest.raises(DataError, match=told):
+        Interactions(tmp_path, **SETTINGS)
+    for nonsense in ("", "::", '"', "\n"):
+        with pytest.raises(DataError, match="separator must be one character"):
+            Interactions(tmp_path, separator=nonsense)
+
+
+# Other files
+
+
+def test_other_files_of_a_folder_are_counted_and_named(tmp_path):
+    rows = events()
+    (tmp_path / "old").mkdir()
+    for name in ("log.csv", "old/log.csv", ".hidden.csv"):
+        lines = [f"{u},{i},{t}" for u, i, t in rows]
+        (tmp_path / name).write_text("\n".join(["user_id,item_id,timestamp", *lines]))
+    (tmp_path / "notes.txt").write_text("")
+    data = Interactions(tmp_path, **SETTINGS)
+    assert data.faults == ("notes.txt: not read; log.csv was", "old/log.csv: not read; log.csv was")
+    assert data.left_out["files that were not read"] == 2
+    assert data.summary() == "2 files that were not read"
+    assert Interactions(tmp_path / "log.csv", **SETTINGS).summary() == ""
+
+
+def test_other_files_of_ratings_are_counted_and_companions_are_not(tmp_path):
+    write_u_data(tmp_path / "u.data", events())
+    for name in ("README", "u.item", "u1.base", "mku.sh"):
+        (tmp_path / name).write_text("")
+    assert MovieLens(tmp_path, **SETTINGS).summary() == ""
+    (tmp_path / "ml-1m").mkdir()
+    write_ratings_dat(tmp_path / "ml-1m/ratings.dat", events())
+    write_ratings_csv(tmp_path / "ratings.csv", events())
+    data = MovieLens(tmp_path, **SETTINGS)
+    said = "not read; u.data was"
+    assert data.faults == (f"ml-1m/ratings.dat: {said}", f"ratings.csv: {said}")
+    assert data.summary() == "2 files that were not read"
+
+
+def test_the_file_that_reviews_are_preferred_to_is_named(tmp_path):
+    rows = amazon(events())
+    write_amazon(tmp_path / "ratings_Beauty.csv", rows, 2014)
+    (tmp_path / "reviews_Beauty_5.json").write_text("\n".join(reviews(rows)))
+    data = AmazonReviews(tmp_path, **SETTINGS)
+    assert data.faults == ("ratings_Beauty.csv: not read; reviews_Beauty_5.json was",)
+
+
+def test_douban_files_in_a_deeper_folder_are_named(tmp_path):
+    write_douban(tmp_path / "moviereviews_cleaned.txt", events(), "movie_id")
+    (tmp_path / "again").mkdir()
+    write_douban(tmp_path / "again/moviereviews_cleaned.txt", events(), "movie_id")
+    (tmp_path / "users_cleaned.txt").write_text("")
+    said = "again/moviereviews_cleaned.txt: not read; moviereviews_cleaned.txt was"
+    assert Douban(tmp_path, **SETTINGS).faults == (said,)
+
+
+# Real rows
+
+
+def test_movielens_100k_written_as_u_data_is_read_whole(tmp_path):
+    """As published: 100,000 ratings of 943 users and 1,682 films; and each user's order."""
+    rows = packs.movielens_100k(tmp_path)
+    data = MovieLens(tmp_path, history=10_000)
+    assert data.backbone_settings()["items"] == 1682
+    assert sum(map(len, data.split_names().values())) == 943
+    assert data.summary() == ""
+    times = {(u, i): t for u, i, t in rows}
+    for name, items in in_order(data).items():
+        met = [times[name, item] for item in items]
+        assert met == sorted(met)
+    assert len(times) == 100_000
+
+
+def test_amazon_beauty_written_as_ratings_is_its_own_5_core(tmp_path):
+    """As published: 198,502 reviews of 12,101 products by 22,363 people, each with five or more."""
+    rows = packs.amazon_beauty(tmp_path)
+    settings = {"minimum": 5, "queries": 1, "session": 1, "candidates": 20}
+    data = AmazonReviews(tmp_path, **settings)
+    assert data.summary() == ""
+    assert data.backbone_settings()["items"] == 12101
+    assert sum(map(len, data.split_names().values())) == 22363
+    when = {(u, i): t for u, i, t in rows}
+    assert len(when) == 198502
+    for device in data.devices("test", 200, 0):
+        met = [when[device.name, data.item_names[i - 1]] for i in device.window[0]]
+        assert met == sorted(met)
+
+
 def test_a_column_of_positions_is_fine_as_time(tmp_path):
     rows = events()
     lines = [f"{u},{i},{t - 1000}" for u, i, t in rows]
@@ -474,8 +617,8 @@ def test_fast_and_line_by_line_reading_of_json_agree(tmp_path):
     columns = Columns("reviewerID", "asin", "unixReviewTime", "overall")
     path = tmp_path / "reviews.json"
     path.write_text("\n".join(reviews(rows)))
-    fast = make_log(read_json_lines(path, columns), columns, "reviews", 0)
+    fast = make_log(read_json_lines(path, columns.names()), columns, "reviews", 0)
     path.write_text("\n".join([*reviews(rows), "{"]))
-    slow = make_log(read_json_lines(path, columns), columns, "reviews", 1)
+    slow = make_log(read_json_lines(path, columns.names()), columns, "reviews", 1)
     assert slow.faults == (f"line {len(rows) + 1}: no JSON object",)
     assert fast.log.fingerprint() == slow.log.fingerprint()

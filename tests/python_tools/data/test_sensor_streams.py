@@ -1,5 +1,6 @@
 """MotionSense, HAPT and sensor CSV: files whole and broken, and no window on two sides."""
 
+import gzip
 from itertools import combinations
 from pathlib import Path
 
@@ -353,20 +354,67 @@ def test_acceleration_is_gravity_and_the_users_together(files):
 
 
 MOTION_BREAKS = [
-    (lambda lines: [lines[0].replace("gravity.y", "gravity.q"), *lines[1:]], "no column gravity.y"),
-    (lambda lines: [*lines[:4], "3" + ",nan" * 12, *lines[5:]], "line 5 holds a value"),
-    (lambda lines: [*lines[:6], lines[6][:9]], "sub_4.csv, after the header"),
-    (lambda lines: [*lines[:6], "x" + ",x" * 12], "sub_4.csv, after the header"),
+    (4, "3" + ",nan" * 12, "line 5: gravity.x should be a number, is 'nan'"),
+    (30, "29,1,1,1,1,,1,1,1,1,1,1,1", "line 31: gravity.y is missing"),
+    (30, "x" + ",x" * 12, "line 31: gravity.x should be a number, is 'x'"),
+    (30, "29,1,1", "line 31: gravity.x is missing"),
+    (30, "29" + ",1" * 13, "line 31: 14 fields instead of 13"),
 ]
 
 
-@pytest.mark.parametrize(("change", "said"), MOTION_BREAKS)
-def test_broken_motion_files_are_named(tmp_path, change, said):
+@pytest.mark.parametrize(("line", "bad", "said"), MOTION_BREAKS)
+def test_a_bad_row_of_a_recording_is_named_and_no_window_goes_over_it(tmp_path, line, bad, said):
     path = write_motion_sense(tmp_path) / "A_DeviceMotion_data/wlk_7/sub_4.csv"
-    path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
-    with pytest.raises(DataError, match=said) as caught:
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:line], bad, "", *lines[line + 1 :]]) + "\n")
+    with pytest.raises(DataError, match=f"1 of 8235 rows .* first wlk_7/sub_4.csv: {said}.* raise"):
+        MotionSense(tmp_path, bad_rows=0, **SMALL)
+    data = MotionSense(tmp_path, **SMALL | AS_CARRIED | {"step": 1})
+    assert data.faults == (f"wlk_7/sub_4.csv: {said}",)
+    assert data.summary() == "1 unusable rows"
+    cut = [
+        span[2:] for span in spans(data.windows.values) if span[:2] == (4, TRIALS.index("wlk_7"))
+    ]
+    samples_left = [range(line - 1), range(line, 60 + 7 * 4)]
+    fitting = [(s, s + 9) for part in samples_left for s in part if s + 9 in part]
+    assert sorted(cut) == fitting
+
+
+def test_a_recording_without_rows_is_named_or_refused_and_not_called_short(tmp_path, recwarn):
+    folder = write_motion_sense(tmp_path) / "A_DeviceMotion_data"
+    path = folder / "ups_3/sub_2.csv"
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    with pytest.raises(DataError, match=r"1 of 90 recordings .*first ups_3/sub_2.csv: no rows"):
         MotionSense(tmp_path, **SMALL)
-    assert "wlk_7/sub_4.csv" in str(caught.value)
+    data = MotionSense(tmp_path, bad_rows=0.02, **SMALL)
+    assert data.faults == ("ups_3/sub_2.csv: no rows",)
+    assert data.summary() == "1 recordings without rows"
+    assert not recwarn.list
+
+
+def test_a_motion_file_that_is_no_such_table_is_refused_by_name(tmp_path):
+    path = write_motion_sense(tmp_path) / "A_DeviceMotion_data/wlk_7/sub_4.csv"
+    whole = path.read_text()
+    path.write_text(whole.replace("gravity.y", "gravity.q"))
+    with pytest.raises(DataError, match=r"no column gravity\.y; .*wlk_7/sub_4\.csv; get it again"):
+        MotionSense(tmp_path, bad_rows=1, **SMALL)
+    path.write_bytes(whole.encode() + b"\xff\n")
+    with pytest.raises(DataError, match=r"sub_4\.csv should be UTF-8, but byte 0xff in line 90 "):
+        MotionSense(tmp_path, bad_rows=1, **SMALL)
+
+
+def test_files_in_other_places_are_counted_and_named(files, tmp_path):
+    folder = write_motion_sense(tmp_path) / "A_DeviceMotion_data"
+    good = (folder / "dws_1/sub_1.csv").read_text()
+    strays = ("dws_1/sub_99 copy.csv", "run_1/sub_1.csv", "dws_1/more/sub_1.csv", "notes.txt")
+    for name in (*strays, "dws_1/._sub_1.csv", ".DS_Store"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(good)
+    data = MotionSense(tmp_path, **SMALL)
+    assert data.summary() == "4 files that were not read"
+    where = "not read; recordings are at ACTIVITY_TRIAL/sub_PERSON.csv"
+    assert data.faults == tuple(f"{name}: {where}" for name in sorted(strays))
+    assert data.fingerprint() == opened(files, "motion-sense").fingerprint()
 
 
 def test_motion_sense_takes_the_folder_or_the_one_around_it(files, tmp_path):
@@ -397,34 +445,91 @@ def test_transitions_are_classes_where_asked_for(files):
     assert set(data.windows.labels.tolist()) == set(range(12))
 
 
-HAPT_BREAKS = [
-    ("labels.txt", lambda text: "1 1 13 1 50\n" + text, "row 1 has activity 13, expected 1 to 12"),
-    ("labels.txt", lambda text: text + "1 1 2 400 421\n", "for samples 400 to 421 of .* 420"),
-    ("labels.txt", lambda text: "99 1 2 1 50\n" + text, "no acc_exp99_user01.txt"),
-    ("labels.txt", lambda _: "1 1 2\n", "has 3 columns, expected 5"),
-    ("acc_exp03_user02.txt", lambda text: text + "1 2 3\n", "has 421 rows, gyro.* 420"),
-    ("acc_exp03_user02.txt", lambda text: "1 nan 2\n" + text, "row 1 holds a value"),
-    ("gyro_exp03_user02.txt", lambda text: "1 2\n" + text, "gyro_exp03_user02.txt"),
-    ("gyro_exp03_user02.txt", lambda text: "1 x 2\n" + text, "gyro_exp03_user02.txt"),
+LABEL_BREAKS = [
+    ("1 1 13 1 50", "activity should be 1 to 12, is 13"),
+    ("1 1 2 400 421", "samples 400 to 421 of a recording of 420"),
+    ("1 1 2 0 20", "samples 0 to 20 of a recording of 420"),
+    ("1 1 2 20 19", "samples 20 to 19 of a recording of 420"),
+    ("99 1 2 1 50", "there is no acc_exp99_user01.txt with a gyro_exp99_user01.txt beside it"),
+    ("1 1 2", "3 fields instead of 5"),
+    ("1 1 2 1 x", "field 5 should be a number, is 'x'"),
+    ("1 1 2 1 20.5", "expected whole numbers, got 1 1 2 1 20.5"),
 ]
 
 
-@pytest.mark.parametrize(("name", "change", "said"), HAPT_BREAKS)
-def test_broken_hapt_files_are_named(tmp_path, name, change, said):
+@pytest.mark.parametrize(("bad", "said"), LABEL_BREAKS)
+def test_a_bad_row_of_hapts_labels_is_named_and_left_out(files, tmp_path, bad, said):
+    path = write_hapt(tmp_path) / "RawData/labels.txt"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], "", bad, *lines[1:]]) + "\n")
+    with pytest.raises(DataError, match=f"1 of 217 rows .* first labels.txt: line 3: {said}"):
+        Hapt(tmp_path, **SMALL)
+    data = Hapt(tmp_path, bad_rows=0.01, **SMALL)
+    assert data.faults == (f"labels.txt: line 3: {said}",)
+    assert data.left_out["unusable rows of labels.txt"] == 1
+    assert data.fingerprint() == opened(files, "hapt").fingerprint()
+
+
+RECORDING_BREAKS = [
+    ("acc_exp03_user02.txt", lambda lines: [*lines[:99], "1 nan 2", *lines[100:]],
+     "line 100: field 2 should be a number, is 'nan'"),
+    ("gyro_exp03_user02.txt", lambda lines: [*lines[:99], "1 2", *lines[100:]],
+     "line 100: 2 fields instead of 3"),
+    ("gyro_exp03_user02.txt", lambda lines: [*lines[:99], "# 2 3", *lines[100:]],
+     "line 100: field 1 should be a number, is '#'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "change", "said"), RECORDING_BREAKS)
+def test_a_bad_row_of_hapt_keeps_the_others_at_their_places(tmp_path, name, change, said):
     path = write_hapt(tmp_path) / "RawData" / name
-    path.write_text(change(path.read_text()))
-    with pytest.raises(DataError, match=said):
+    path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
+    with pytest.raises(DataError, match=f"1 of 15120 rows .*first {name}: {said}.* raise bad_rows"):
+        Hapt(tmp_path, bad_rows=0, **SMALL)
+    data = Hapt(tmp_path, **SMALL | AS_CARRIED | {"step": 1})
+    assert data.faults == (f"{name}: {said}",)
+    assert data.left_out["unusable rows"] == 1
+    of_second = [s[2:] for s in spans(data.windows.values) if s[:2] == (2, 3)]
+    # Upstairs is from sample 70 to 119, of which the one at 99 is gone.
+    seen = sorted(span for span in of_second if 70 <= span[0] < 120)
+    assert seen == [(s, s + 9) for s in (*range(70, 90), *range(100, 111))]
+
+
+def test_a_recording_whose_sensors_differ_in_length_lacks_the_rows_of_one(tmp_path):
+    folder = write_hapt(tmp_path) / "RawData"
+    path = folder / "gyro_exp03_user02.txt"
+    path.write_text("\n".join(path.read_text().splitlines()[:418]) + "\n")
+    data = Hapt(tmp_path, transitions=True, **SMALL | AS_CARRIED | {"step": 1})
+    missing = "missing, acc_exp03_user02.txt goes on"
+    assert data.faults == tuple(f"{path.name}: row {row}: {missing}" for row in (419, 420))
+    ends = [s[3] for s in spans(data.windows.values) if s[:2] == (2, 3)]
+    assert max(ends) == 417
+    path.write_text("\n".join(path.read_text().splitlines()[:200]) + "\n")
+    with pytest.raises(DataError, match=r"220 of 15120 rows cannot be used"):
         Hapt(tmp_path, **SMALL)
 
 
-def test_missing_hapt_files_are_named(tmp_path):
-    write_hapt(tmp_path)
-    (tmp_path / "RawData/gyro_exp05_user03.txt").unlink()
-    with pytest.raises(DataError, match=r"there is no .*gyro_exp05_user03.txt"):
+def test_missing_hapt_files_are_named_and_stray_ones_counted(tmp_path):
+    folder = write_hapt(tmp_path) / "RawData"
+    (folder / "gyro_exp05_user03.txt").unlink()
+    with pytest.raises(DataError, match=r"12 of 216 rows .*there is no .*gyro_exp05_user03.txt"):
         Hapt(tmp_path, **SMALL)
-    (tmp_path / "RawData/labels.txt").unlink()
+    (folder / "acc_exp03_user02 copy.txt").write_text("1 2 3\n")
+    data = Hapt(tmp_path, bad_rows=0.1, **SMALL)
+    assert data.left_out["files that were not read"] == 2
+    said = "not read; no recording that labels.txt names"
+    assert data.faults[-2:] == (
+        f"acc_exp03_user02 copy.txt: {said}",
+        f"acc_exp05_user03.txt: {said}",
+    )
+    (folder / "labels.txt").unlink()
     with pytest.raises(DataError, match=r"expected labels.txt"):
         Hapt(tmp_path)
+
+
+def test_what_is_not_asked_for_is_counted(files):
+    assert opened(files, "hapt").left_out["stretches of transitions"] == 108
+    assert opened(files, "hapt", transitions=True).left_out["stretches of transitions"] == 0
 
 
 # Sensor CSV
@@ -467,35 +572,119 @@ def test_recordings_of_a_device_are_kept_apart(tmp_path):
     data = SensorCsv(path, **SMALL | columns, recording="trip")
     assert data.channels == 3
     assert (np.ptp(data.windows.values[:, 1], axis=1) == 0).all()
-    with pytest.raises(DataError, match=r"device 0 has two samples at 0 of one recording"):
+    said = r"540 of 1080 rows .*log.csv: line 92: device 0 has another sample at 0 of one recording"
+    with pytest.raises(DataError, match=said):
         SensorCsv(path, **SMALL | columns, channels=["x", "y"])
 
 
+BAD_ROWS = [
+    ("{u},{t},idle,1,2,nan,4,5,6", "line {n}: c should be a number, is 'nan'"),
+    ("{u},{t},idle,1,2,inf,4,5,6", "line {n}: c should be a number, is 'inf'"),
+    ("{u},noon,idle,1,2,3,4,5,6", "line {n}: time should be a number, is 'noon'"),
+    ("{u},{t},idle,1,2", "line {n}: c is missing"),
+    ("{u},{t},idle,1,2,3,4,5,6,7", "line {n}: 10 fields instead of 9"),
+    (",{t},idle,1,2,3,4,5,6", "line {n}: device is missing"),
+    ("{u},{t},,1,2,3,4,5,6", "line {n}: label is missing"),
+]
+
+
+def with_bad_row(root: Path, bad: str, in_order: bool) -> tuple[Path, int]:
+    """A log where the row of u03 at .6 seconds, its sample 30, is bad; and that row's line."""
+    path = write_sensor_csv(root) / "log.csv"
+    header, *lines = path.read_text().splitlines()
+    if in_order:
+        lines.sort(key=lambda line: (line.split(",")[0], float(line.split(",")[1])))
+    place = next(i for i, line in enumerate(lines) if line.startswith("u03,0.6,"))
+    lines[place] = bad.format(u="u03", t="0.6")
+    path.write_text("\n".join([header, *lines]) + "\n")
+    return path, place + 2
+
+
+PLACED = [(*case, False) for case in (BAD_ROWS[0], BAD_ROWS[1], BAD_ROWS[-1])]
+
+
+@pytest.mark.parametrize(
+    ("bad", "said", "in_order"), [*((*case, True) for case in BAD_ROWS), *PLACED]
+)
+def test_a_bad_row_is_named_and_no_window_goes_over_it(files, tmp_path, bad, said, in_order):
+    """In a file that is in order, whatever is wrong; in a shuffled one, where its place is told."""
+    path, line = with_bad_row(tmp_path, bad, in_order)
+    said = said.format(n=line)
+    with pytest.raises(
+        DataError, match=f"1 of 2160 rows .* first log.csv: {said}.* raise bad_rows"
+    ):
+        SensorCsv(path, bad_rows=0, **SMALL)
+    data = SensorCsv(path, **SMALL | {"step": 1})
+    assert data.faults == (f"log.csv: {said}",)
+    assert data.summary() == "1 unusable rows"
+    cut = sorted(s[2:] for s in spans(data.windows.values) if s[0] == 3 and s[3] < 80)
+    assert cut == [(s, s + 9) for s in (*range(21), *range(31, 71))]
+    whole = opened(files, "sensor-csv", step=1)
+    assert len(data.windows.labels) == len(whole.windows.labels) - 10
+
+
+def test_a_row_without_a_place_in_a_shuffled_log_costs_few_windows(files, tmp_path):
+    path, line = with_bad_row(tmp_path, "{u},noon,idle,1,2,3,4,5,6", False)
+    data = SensorCsv(path, **SMALL | {"step": 1})
+    assert data.faults == (f"log.csv: line {line}: time should be a number, is 'noon'",)
+    whole = opened(files, "sensor-csv", step=1)
+    assert len(whole.windows.labels) - 20 <= len(data.windows.labels) < len(whole.windows.labels)
+
+
 CSV_BREAKS = [
-    (
-        lambda lines: [lines[0].replace("label", "class"), *lines[1:]],
-        "no column label; it has device",
-    ),
-    (lambda lines: [*lines[:3], "u01,9.9,idle,1,2,nan,4,5,6"], r"line 4: column c .* got 'nan'"),
-    (lambda lines: [*lines[:3], "u01,9.9,idle,1,2,inf,4,5,6"], r"line 4: column c .* got 'inf'"),
-    (lambda lines: [*lines[:3], "u01,noon,idle,1,2,3,4,5,6"], r"line 4: column time .* got 'noon'"),
-    (lambda lines: [*lines[:3], "u01,9.9,idle,1,2"], "line 4 does not have 9 fields"),
-    (lambda lines: [*lines[:3], "u01,9.9,idle,1,2,3,4,5,6,7"], "line 4 does not have 9 fields"),
-    (lambda lines: [*lines[:3], ",9.9,idle,1,2,3,4,5,6"], "line 4: column device is empty"),
-    (lambda lines: [*lines[:3], "u01,9.9,,1,2,3,4,5,6"], "line 4: column label is empty"),
+    (lambda lines: [lines[0].replace("label", "class"), *lines[1:]],
+     "no column label; its columns are device, time, class, .*; name the right ones as device"),
+    (lambda lines: [line.replace(",", ";") for line in lines],
+     "fields seem to have semicolons between them, where commas were expected"),
     (lambda lines: [line.replace("u01", "u@1") for line in lines], "must not hold '@', got u@1"),
     (lambda lines: [line.replace("busy", "idle") for line in lines], "two labels or more"),
     (lambda lines: lines[:1], "expected rows of sensor samples"),
     (lambda lines: ["device,time,label"] + ["u1,0,idle"] * (len(lines) > 1), "no channels beside"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("change", "said"), CSV_BREAKS)
-def test_broken_logs_are_refused_with_the_line(tmp_path, change, said):
+def test_logs_that_cannot_be_read_say_why(tmp_path, change, said):
     path = write_sensor_csv(tmp_path) / "log.csv"
     path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
     with pytest.raises(DataError, match=said):
         SensorCsv(path, **SMALL)
+
+
+def test_separators_and_dates_and_gzip_are_read_alike(files, tmp_path):
+    header, *lines = (files / "sensor-csv/log.csv").read_text().splitlines()
+    dated = []
+    for line in lines:
+        device, time, rest = line.split(",", 2)
+        moment = np.datetime64("2024-03-01T23:59:50") + np.timedelta64(
+            int(float(time) * 1000), "ms"
+        )
+        dated.append(f"{device},{moment},{rest}".replace(",", "\t"))
+    text = "\n".join([header.replace(",", "\t"), *dated])
+    (tmp_path / "log.csv.gz").write_bytes(gzip.compress(text.encode()))
+    data = SensorCsv(tmp_path, separator="\t", **SMALL)
+    assert data.faults == ()
+    assert data.fingerprint() == opened(files, "sensor-csv").fingerprint()
+    with pytest.raises(DataError, match="separator must be one character"):
+        SensorCsv(tmp_path, separator="::", **SMALL)
+
+
+def test_empty_and_other_files_beside_logs_are_counted_and_named(tmp_path):
+    path = write_sensor_csv(tmp_path) / "log.csv"
+    header = path.read_text().splitlines()[0]
+    (tmp_path / "empty.csv").write_text(header + "\n")
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper/more.csv").write_text(header + "\n")
+    (tmp_path / "notes.txt").write_text("")
+    (tmp_path / "._log.csv").write_text("")
+    with pytest.raises(DataError, match=r"1 of 2 files cannot be used, .*first empty.csv: no rows"):
+        SensorCsv(tmp_path, **SMALL)
+    data = SensorCsv(tmp_path, bad_rows=0.5, **SMALL)
+    said = "not read; only its own .csv files are"
+    assert data.faults == (
+        "empty.csv: no rows", f"deeper/more.csv: {said}", f"notes.txt: {said}"
+    )  # fmt: skip
+    assert data.summary() == "1 files without rows, 2 files that were not read"
 
 
 def test_placements_need_channels_in_threes(files):
