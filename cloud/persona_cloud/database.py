@@ -93,39 +93,43 @@ def _begin_sqlite(connection: Connection) -> None:
     driver: Any = connection.connection.driver_connection
     driver.execute("PRAGMA busy_timeout = 0")
     try:
-        _take_turn(connection, driver, begin)
+        _as_soon_as_free(driver, begin)
+    except sqlite3.OperationalError:
+        connection.exec_driver_sql(begin)
     finally:
         driver.execute(f"PRAGMA busy_timeout = {1000 * BUSY_SECONDS:.0f}")
 
 
-def _take_turn(connection: Connection, driver: Any, begin: str) -> None:
-    """Begin to write as soon as nobody else does.
+def _as_soon_as_free(driver: Any, statement: str) -> None:
+    """Run what needs the file for itself as soon as nobody else has it.
 
     SQLite itself would sleep for up to 100 ms before it looks again, and so one busy process could
-    keep another from its turn for seconds.
+    keep another from its turn for seconds; and to change the journal it does not wait at all.
     """
     end = time.monotonic() + BUSY_SECONDS
-    while not driver.in_transaction:
+    while True:
         try:
-            driver.execute(begin)
+            driver.execute(statement)
         except sqlite3.OperationalError as error:
             busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-            if busy and time.monotonic() < end:
-                time.sleep(_TURN_SECONDS)
-            else:
-                connection.exec_driver_sql(begin)
+            if not busy or time.monotonic() > end:
+                raise
+            time.sleep(_TURN_SECONDS)
+        else:
+            return
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
     """Readers beside one writer; a commit is on the disk before a number is used."""
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    _as_soon_as_free(connection, "PRAGMA journal_mode = WAL")
+    for pragma in ("synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
 def _prepare_sqlite_to_migrate(connection: Any, _: Any) -> None:
     """A table that others refer to is changed by making it anew: keys are checked afterwards."""
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = OFF"):
-        connection.execute(f"PRAGMA {pragma}")
+    _prepare_sqlite(connection, _)
+    connection.execute("PRAGMA foreign_keys = OFF")
 
 
 def _migrate(url: URL) -> None:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import sqlite3
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 
@@ -110,6 +111,15 @@ def test_processes_that_start_at_once_migrate_once(url):
         assert list(pool.map(opened, [url] * 3)) == [True] * 3
     assert differences(url) == []
     assert rows(url, "SELECT count(*) FROM alembic_version") == [(1,)]
+
+
+def test_a_new_file_that_somebody_is_writing_is_waited_for(tmp_path):
+    """SQLite itself refuses at once to change the journal of a file that somebody writes."""
+    file = tmp_path / "new.sqlite"
+    writer = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    writer.execute("BEGIN IMMEDIATE")
+    threading.Timer(0.3, writer.rollback).start()
+    assert opened(f"sqlite:///{file}")
 
 
 def opened(url):
