@@ -3,17 +3,25 @@
 import re
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
+from io import StringIO
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from persona.cli.tables import scores_table
 from persona.evaluation import charts, figures
 from persona.evaluation.figures import Metric, share
 from persona.evaluation.markdown import render_markdown
 from persona.evaluation.metrics import Calibration
-from persona.evaluation.report import conditions_finding, provisos, render_report
+from persona.evaluation.report import (
+    comparison_rows,
+    conditions_finding,
+    provisos,
+    render_report,
+)
 from persona.evaluation.results import (
     LABELS,
     OURS,
@@ -663,3 +671,17 @@ def test_costs_what_was_left_out_and_what_made_it_are_in_both_documents():
             assert said in text, said
     assert "Once, ms" not in render_markdown(make())
     assert "Once, ms" not in Page(render_report(make())).text
+
+
+def test_a_way_that_reads_labels_says_so_wherever_it_is_named():
+    found = make()
+    rows = {**found.table.rows}
+    rows["constant-edit"] = replace(rows["constant-edit"], kind="upper bound")
+    found = replace(found, table=replace(found.table, rows=rows))
+    named = "constant-edit (with labels)"
+    terminal = Console(width=100, file=StringIO())
+    terminal.print(scores_table(found))
+    assert f"rival: {named}" in terminal.file.getvalue()
+    assert named in render_markdown(found)
+    assert named in [row.label for row in comparison_rows(found)[1]]
+    assert "prior-correction (" not in render_markdown(found)

@@ -4,7 +4,7 @@ import numpy as np
 from rich.console import Group
 from rich.table import Table
 
-from persona.evaluation.results import Estimate, LeftOut, Results
+from persona.evaluation.results import Estimate, LeftOut, Results, label
 
 _FAULTS = 5
 """Bad rows and files that a command prints; a report has more."""
@@ -36,7 +36,10 @@ def scores_table(results: Results) -> Table:
         "prototype only (chosen on the device)": results.prototype_only,
         "edited": results.edited,
         "other device's edit (control)": results.other_device_control,
-        **{f"rival: {name}": estimate for name, estimate in results.rivals.items()},
+        **{
+            f"rival: {label(name, results.table)}": estimate
+            for name, estimate in results.rivals.items()
+        },
     }
     for name, estimate in rows.items():
         style = "bold" if name == "edited" else None

@@ -6,7 +6,6 @@ from typing import Any
 from persona.evaluation.convergence import convergence
 from persona.evaluation.figures import Metric, milliseconds, share, thousandths
 from persona.evaluation.results import (
-    LABELS,
     LOSS_POINTS,
     Cost,
     Estimate,
@@ -17,6 +16,7 @@ from persona.evaluation.results import (
     best_rival,
     by_condition,
     in_order,
+    label,
 )
 
 
@@ -102,7 +102,7 @@ def ways_table(table: Table, metric: Metric) -> str:
         *(name.upper() for name in metrics),
         f"Lose > {metric.threshold(LOSS_POINTS)}",
     ]
-    rows = [_cells(_label(n, table), table.rows[n], metric, metrics) for n in in_order(table)]
+    rows = [_cells(label(n, table), table.rows[n], metric, metrics) for n in in_order(table)]
     if _measured(table):
         header += ["Once, ms", "Query, ms"]
         rows = [
@@ -115,14 +115,9 @@ def _cost(cost: Cost | None) -> list[str]:
     return ["", ""] if cost is None else [*map(milliseconds, (cost.adaptation_ms, cost.query_ms))]
 
 
-def _label(name: str, table: Table) -> str:
-    bound = " (with labels)" if table.rows[name].kind == "upper bound" else ""
-    return f"{LABELS.get(name, name)}{bound}"
-
-
-def _cells(label: str, row: Row, metric: Metric, metrics: Sequence[str]) -> list[str]:
+def _cells(name: str, row: Row, metric: Metric, metrics: Sequence[str]) -> list[str]:
     return [
-        label,
+        name,
         _between(metric.number, row.score),
         _between(metric.signed, row.gain),
         _between(metric.signed, row.ahead),
@@ -168,7 +163,7 @@ def _by_condition(results: Results, cell: Callable[[Row], str], *first: Sequence
     conditions = by_condition(results)
     body = [
         [
-            _label(name, results.table),
+            label(name, results.table),
             *(cell(t.rows[name]) if name in t.rows else "" for t in conditions.values()),
         ]
         for name in in_order(results.table)

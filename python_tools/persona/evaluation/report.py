@@ -27,6 +27,7 @@ from persona.evaluation.results import (
     Results,
     by_condition,
     in_order,
+    label,
     loses,
 )
 from persona.evaluation.results import Row as TableRow
@@ -162,7 +163,7 @@ def provisos(results: Results) -> list[str]:
     if results.rivals and not {"apg", "duet-repaired"} <= set(results.table.rows):
         found.append(
             "Rivals that need a training of their own, such as DUET and APG, were not run here; "
-            "`persona evaluate` with a configuration runs them."
+            "persona evaluate with a configuration runs them."
         )
     if 1 < count < FEW_DEVICES:
         found.append(
@@ -181,7 +182,7 @@ def comparison_rows(results: Results) -> tuple[list[Row], list[Row]]:
     """The rows of the first chart: ours in the order of the method, rivals from best to worst."""
     ours = [Row(LABELS[name], getattr(results, name), ROLES[name]) for name in OURS]
     ranked = sorted(results.rivals.items(), key=lambda item: -item[1].mean)
-    return ours, [Row(name, estimate) for name, estimate in ranked]
+    return ours, [Row(label(name, results.table), estimate) for name, estimate in ranked]
 
 
 def ways(results: Results) -> list[tuple[str, str, TableRow]]:

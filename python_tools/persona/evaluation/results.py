@@ -347,6 +347,13 @@ def in_order(table: Table) -> list[str]:
     return [*OURS, *(name for name in rest if name not in ablations), *ablations]
 
 
+def label(way: str, table: Table) -> str:
+    """What people call a way to serve devices; one that reads labels says so."""
+    row = table.rows.get(way)
+    bound = " (with labels)" if row is not None and row.kind == "upper bound" else ""
+    return f"{LABELS.get(way, way)}{bound}"
+
+
 def by_condition(results: Results) -> dict[str, Table]:
     """The table of unseen devices, then that of each other condition."""
     return {"Unseen devices": results.table, **results.conditions}
