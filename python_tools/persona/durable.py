@@ -1,5 +1,6 @@
 """Files and folders that are there whole or not at all, also after Ctrl-C or a power cut."""
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -10,6 +11,12 @@ from pathlib import Path
 
 class PlaceError(OSError):
     """A path that cannot be written to; the message says why and what to do."""
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

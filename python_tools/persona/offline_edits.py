@@ -27,7 +27,7 @@ import pyarrow.csv  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from persona.bundles import Bundle, open_bundle
-from persona.durable import check_place, write_atomic
+from persona.durable import check_place, sha256_of, write_atomic
 from persona.formats import schema
 from persona.formats.edit import format_time, parse_time
 from persona.formats.errors import Code, FormatError
@@ -437,8 +437,7 @@ def _write_rows(
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise PlanError(f"{path} cannot be read: {error.strerror}") from None
 

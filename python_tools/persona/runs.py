@@ -9,7 +9,6 @@ keys/                   private keys, made on first use
 last-bundle             path of the bundle exported last
 """
 
-import hashlib
 import json
 import os
 import platform
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 
 import persona
 from persona.backbones import Backbone
-from persona.durable import staged_folder, write_atomic
+from persona.durable import sha256_of, staged_folder, write_atomic
 from persona.formats import schema
 from persona.formats.observation import ObservationSpec
 from persona.formats.slots import SlotSpec
@@ -130,7 +129,7 @@ def save_run(
             data_fingerprint=trained.data_fingerprint,
             versions=versions(),
             left_out=trained.left_out,
-            files={path.name: _sha256(path) for path in sorted(staging.iterdir())},
+            files={path.name: sha256_of(path) for path in sorted(staging.iterdir())},
         )
         text = json.dumps(schema.encode(record), indent=1) + "\n"
         (staging / RECORD).write_text(text, encoding="utf-8")
@@ -142,7 +141,7 @@ def load_run(path: Path) -> Run:
     for name, digest in record.files.items():
         if not (path / name).is_file():
             raise RunError(f"{path / name} is missing; train again or restore the file")
-        if _sha256(path / name) != digest:
+        if sha256_of(path / name) != digest:
             raise RunError(f"{path / name} was changed since training; train again or restore it")
     config = record.config
     backbone = build_backbone(config, record.backbone_settings, path)
@@ -216,7 +215,3 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
 
 def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

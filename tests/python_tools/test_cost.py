@@ -60,8 +60,24 @@ def test_observing_the_window_is_charged_to_those_that_look_at_it(costs, monkeyp
     found = costs(prior=PriorCorrection(), worker=Worker())
     for name in ("edited", "prototype_only", "prior"):
         assert found[name].adaptation_ms > 900 * OBSERVING, name
-    assert found["static"].adaptation_ms == 0
     assert found["worker"].adaptation_ms < 1e3 * (ADAPTING + OBSERVING)
+
+
+def test_a_static_model_looks_at_no_window(setting, run, data, monkeypatch):
+    """What it took without queries is charged to nobody, and so must hold no observing."""
+    looked = []
+    monkeypatch.setattr(observing, "observe", lambda *given: looked.append(given))
+    ours = cost._ours
+    monkeypatch.setattr(cost, "_ours", lambda *given: {"static": ours(*given)["static"]})
+    cost.costs(setting, run.rule, data.devices("test", 1, TEST_SEED), {})
+    assert not looked
+
+
+def test_a_device_with_very_many_queries_of_its_own_is_timed_too(setting, run, data):
+    (device,) = data.devices("test", 1, TEST_SEED)
+    device = cost._asked(device, 2 * cost.MOST_QUERIES)
+    found = cost.costs(setting, run.rule, [device], {"worker": Worker()})
+    assert found["worker"].query_ms == pytest.approx(1e3 * ASKING, rel=0.25)
 
 
 def test_every_query_pays_for_the_whole_model(costs, setting):

@@ -141,7 +141,7 @@ def test_results_say_what_was_measured_and_what_made_them(run, data):
     assert {"constant-edit", "nearest-centre", "prior-correction"} <= set(found.rivals)
     assert found.made_by["code"] == code_digest()
     rows = found.table.rows
-    assert rows["edited"].cost.adaptation_ms > 0 == rows["static"].cost.adaptation_ms
+    assert rows["edited"].cost.adaptation_ms > 0
     assert rows["other_device_control"].cost is None
 
 

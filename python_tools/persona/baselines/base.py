@@ -125,12 +125,14 @@ class Rival(ABC):
 
     trains: whether `fit` is a training of its own, which a demo leaves out.
     uses_labels: whether it reads labels, of the window or of the queries themselves, which no
-    deployed rival has: an upper bound. backbone_curve: of a backbone of its own, after `fit`.
+    deployed rival has: an upper bound. uses_window_labels: whether it reads those of the window,
+    which not every stream has. backbone_curve: of a backbone of its own, after `fit`.
     """
 
     backbone_curve: Curve | None = None
     trains: ClassVar[bool] = False
     uses_labels: ClassVar[bool] = False
+    uses_window_labels: ClassVar[bool] = False
 
     def applies(self, setting: Setting) -> bool:
         """Whether the rival exists for this task and backbone."""

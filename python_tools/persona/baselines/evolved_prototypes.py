@@ -11,16 +11,15 @@ come to is also seen on devices without that drift, in the same table.
 from typing import ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from persona.baselines.base import Rival, Setting, rivals
+from persona.baselines.nearest_centre import by_nearest_centre
 from persona.data.base import Split
 from persona.data.stable_splits import seed_of
 from persona.data.streams import streams
-from persona.method.evolution import follow, nearest
 from persona.training.devices import DeviceTensors, Fleet, edited_part
-from persona.training.refinement import followed_centres, refitted
+from persona.training.refinement import followed, refitted
 
 
 @rivals.register("followed-prototypes")
@@ -37,15 +36,10 @@ class FollowedPrototypes(Rival):
         self.drifted = _drifted(setting, "adapter")
         latents = adapter.codes(self.drifted.observations).flatten(1)
         weight = len(self.drifted) / bank.count
-        centres = followed_centres(bank.centres, latents, weight, setting.seed)
-        self.bank = follow(bank, adapter, centres)
-        self.bank.round_to_half()
+        self.bank = followed(bank, adapter, latents, weight, setting.seed)
 
     def outputs(self, setting: Setting, fleet: Fleet) -> Tensor:
-        with torch.inference_mode():
-            latents = setting.personaliser.adapter.codes(fleet.tensors.observations).flatten(1)
-            chosen = nearest(self.bank.centres, latents)
-            return setting.outputs(self.bank.chosen(chosen), fleet.tensors)
+        return by_nearest_centre(self.bank, setting, fleet)
 
 
 @rivals.register("refitted-prototypes")

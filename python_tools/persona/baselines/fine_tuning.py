@@ -38,6 +38,7 @@ class FineTuning(Rival):
     """Gradient steps on the slots with the window's labels: an upper bound."""
 
     uses_labels: ClassVar[bool] = True
+    uses_window_labels: ClassVar[bool] = True
 
     def applies(self, setting: Setting) -> bool:
         labelled = setting.validation.devices[0].window_targets is not None

@@ -9,7 +9,7 @@ does not use, and nothing that it uses is free.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -33,9 +33,11 @@ from persona.training.stages import DeviceRule
 DEVICES = 2
 ROUNDS = 5
 QUERIES = 16
-"""At least so many at a time: as many as a device is asked, over and over."""
+"""The smaller number of queries: a device's own are asked again until there are so many."""
 
-MOST_QUERIES = 1024
+MOST_QUERIES = 512
+"""Other backbones answer so many in one forward: no way may have larger ones than another."""
+
 ANSWERING_MS = 30.0
 """The larger number of queries takes a static model about so long: enough to tell from noise."""
 
@@ -138,8 +140,7 @@ def costs(
 
     What a call takes that answers nothing is measured on the static model and charged to nobody.
     """
-    alone = _OneDevice.__new__(_OneDevice)
-    vars(alone).update(vars(setting))  # With what rivals prepared in it.
+    alone = _OneDevice(**{field.name: getattr(setting, field.name) for field in fields(setting)})
     ways: dict[str, Way] = {
         **_ours(setting, rule),
         **{name: rival.outputs for name, rival in prepared.items()},
@@ -148,7 +149,8 @@ def costs(
     took: dict[str, list[list[float]]] = {name: [] for name in ways}
     for _ in range(ROUNDS):
         for device in devices[:DEVICES]:
-            few, many = _asked(device, QUERIES), _asked(device, most)
+            few = _asked(device, QUERIES)
+            many = _asked(few, max(most, 2 * len(few.targets)))
             for name, way in ways.items():
                 took[name].append([_milliseconds(way, alone, asked) for asked in (few, many)])
     found = {}

@@ -140,7 +140,7 @@ def examine(
         other = {name: value.roll(1, 0) for name, value in own.items()}
         outputs["other_device_control"] = setting.outputs(other, tensors)
     for name, rival in prepared.items():
-        if rival.uses_labels and not _labelled(setting, fleet):
+        if rival.uses_window_labels and not _labelled(setting, fleet):
             continue
         outputs[name] = rival.outputs(setting, fleet).detach()
     each = {

@@ -1,4 +1,4 @@
-"""What made results: configuration, data, software, code and machine; never a name of either."""
+"""What made results: configuration, data, software, code and machine; no host's or user's name."""
 
 import hashlib
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from persona.durable import sha256_of
 from persona.formats import schema
 from persona.runs import Run, versions
 
@@ -32,12 +33,8 @@ def code_digest() -> str:
     """
     with resources.as_file(resources.files("persona")) as package:
         files = sorted(p for p in package.rglob("*") if p.suffix in (".py", ".toml"))
-        parts = [f"{p.relative_to(package).as_posix()} {_sha256(p)}" for p in files]
+        parts = [f"{p.relative_to(package).as_posix()} {sha256_of(p)}" for p in files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def machine() -> dict[str, object]:

@@ -81,6 +81,16 @@ def followed_centres(centres: Tensor, latents: Tensor, weight: float, seed: int)
     return torch.from_numpy(means.cluster_centers_.astype(np.float32))
 
 
+def followed(
+    bank: PrototypeBank, adapter: Adapter, latents: Tensor, weight: float, seed: int
+) -> PrototypeBank:
+    """The bank after latents [D, width]: its centres, and each group edit with its own."""
+    centres = followed_centres(bank.centres, latents, weight, seed)
+    moved = follow(bank, adapter, centres)
+    moved.round_to_half()
+    return moved
+
+
 def stability(before: Tensor, after: Tensor, latents: Tensor, seed: int) -> Stability:
     """What became of centres [K, width], seen by latents [D, width], the oldest first."""
     count = len(before)
@@ -141,10 +151,8 @@ def refine_from_latents(
     The device's rule stays: it reads observations, which are not stored.
     """
     seen = torch.from_numpy(latents)
-    centres = followed_centres(bank.centres, seen, weight, seed)
-    moved = follow(bank, adapter, centres)
-    moved.round_to_half()
-    return Refined(moved, rule, stability(bank.centres, centres, seen, seed), None)
+    moved = followed(bank, adapter, seen, weight, seed)
+    return Refined(moved, rule, stability(bank.centres, moved.centres, seen, seed), None)
 
 
 def refit(
