@@ -19,6 +19,7 @@ _FRAMING = re.compile(rb"\r\n(?:content-length|transfer-encoding)[ \t]*:", re.IG
 _EXPECT = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*(?=\r\n)", re.IGNORECASE)
 _SIZE = re.compile(rb"[0-9a-fA-F]{1,8}(?=\r\n|;)")
 
+_PROBES = (b"GET /readyz ", b"GET /healthz ")
 MAX_CHUNKS = 4096
 """Chunks of a body: no client needs so many for so few bytes."""
 
@@ -42,6 +43,11 @@ def is_complete(data: bytes) -> bool:
         return body.endswith(b"\r\n\r\n") and _chunks_end(body)
     length = _LENGTH.search(head + b"\r\n")
     return length is None or len(body) >= min(int(length[1]), MAX_BODY)
+
+
+def is_probe(data: bytes) -> bool:
+    """Whether a load balancer asks how the server is: without a body, which could be waited for."""
+    return data.startswith(_PROBES) and _FRAMING.search(data) is None
 
 
 def _chunks_end(body: bytes) -> bool:

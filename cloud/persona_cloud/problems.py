@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from http import HTTPStatus
 
 from flask import Flask, Response, current_app, g, request
-from sqlalchemy.exc import DataError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import DataError
 from werkzeug.exceptions import HTTPException
 
 from persona.formats.errors import Code, FormatError
+from persona_cloud.store import AWAY
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -243,7 +243,7 @@ def handle_problems(app: Flask) -> None:
     app.register_error_handler(Problem, _problem)
     app.register_error_handler(FormatError, _format_error)
     app.register_error_handler(HTTPException, _http_error)
-    for gone in (OperationalError, InterfaceError, PoolTimeoutError):
+    for gone in AWAY:
         app.register_error_handler(gone, _store_error)
     app.register_error_handler(DataError, _data_error)
     app.register_error_handler(Exception, _failure)

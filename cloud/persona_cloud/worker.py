@@ -26,6 +26,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 from persona_cloud.arriving import (
     TooManyChunksError,
     is_complete,
+    is_probe,
     permitted,
     waits_for_permission,
 )
@@ -54,9 +55,6 @@ MAX_COLLECTED = 64 * 2**20
 """Bytes of unfinished requests that a process holds; then the largest has to go."""
 
 _READ = 65_536
-
-_PROBES = (b"GET /readyz ", b"GET /healthz ")
-"""Requests that have threads of their own: overload must not look like a failure."""
 
 _PROBE_THREADS = 2
 
@@ -176,7 +174,7 @@ class Worker(ThreadWorker):
         parser: Any = conn.parser
         parser.unreader.unread(arriving.data)
         conn.data_ready = True
-        threads = self._probing if arriving.data.startswith(_PROBES) else self.tpool
+        threads = self._probing if is_probe(arriving.data) else self.tpool
         answering = threads.submit(self.handle, conn)
         answering.add_done_callback(
             lambda done: self.method_queue.defer(self.finish_request, conn, done)

@@ -216,7 +216,7 @@ def _report(program: Program, folder: Path, seconds: float, worst: float) -> Wri
         inside=sum(sum(m["inside"].values()) for m in methods)
         + sum(not operation.is_constant for operation in operations),
         outside=sum(sum(m["outside"].values()) for m in methods),
-        peak_bytes=max(peaks),
+        peak_bytes=max(peaks, default=0),
         seconds=round(seconds, 1),
         largest_difference=worst,
     )

@@ -8,6 +8,7 @@ from persona_cloud.arriving import (
     MAX_HEAD,
     TooManyChunksError,
     is_complete,
+    is_probe,
     permitted,
     waits_for_permission,
 )
@@ -48,6 +49,14 @@ def test_a_request_is_complete_with_its_last_byte_and_not_before(request_):
 )
 def test_what_the_parser_refuses_anyway_is_not_waited_for(data):
     assert is_complete(data)
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 1000000000000000", b"transfer-encoding: x"])
+def test_a_probe_with_a_body_to_wait_for_is_none(framing):
+    for path in (b"/healthz", b"/readyz"):
+        request = b"GET " + path + b" HTTP/1.1\r\nHost: a\r\n"
+        assert is_probe(request + b"\r\n")
+        assert not is_probe(request + framing + b"\r\n\r\n")
 
 
 def test_a_body_in_too_many_pieces_is_given_up():

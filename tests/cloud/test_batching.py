@@ -2,11 +2,8 @@
 
 import threading
 import time
-from collections import defaultdict
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
-from datetime import UTC, datetime
-from functools import partial
 
 import numpy as np
 import pytest
@@ -14,16 +11,9 @@ from cloud_phone import enrol_at, problem
 from databases import rows
 
 from persona.bundles import open_bundle
-from persona.formats import container
-from persona.formats.edit import parse_info
 from persona.issuing import Issuer, Request
 from persona_cloud.batching import Batcher, BusyError, Places
 from persona_cloud.config import Limits
-from persona_cloud.store import AWAY, Store, Wish
-from persona_cloud.tables import Device as StoredDevice
-from persona_cloud.versions import Observed, compute
-
-COUNT = 2000
 
 
 @pytest.fixture(scope="module")
@@ -53,40 +43,6 @@ class Gate:
 
 def request_of(observations, index):
     return Request(f"device {index}", index + 1, observations[index % len(observations)])
-
-
-def test_each_of_thousands_gets_what_it_would_get_alone(issuer, alone, url):
-    """Forward and transaction are shared, as in the cloud; all that was given out is compared."""
-    sizes, store, now = [], Store(url), datetime.now(UTC)
-    with store.writing() as session:
-        session.add_all(StoredDevice(f"device {i}", "other", now) for i in range(alone.devices))
-
-    def make(requests):
-        sizes.append(len(requests))
-        return compute(requests)
-
-    computing = Batcher(make, max_batch=32)
-    issuing = Batcher(store.issue, max_batch=32, shared=AWAY)
-    key = issuer.key()
-
-    def ask(request):
-        computed = computing.answer(Observed(alone.observation(request), issuer))
-        device = f"device {alone.device(request)}"
-        return issuing.answer(Wish(device, partial(issuer.sign, computed, key, device)))
-
-    with ThreadPoolExecutor(32) as pool:
-        given = list(pool.map(ask, range(COUNT)))
-    assert sum(sizes) == COUNT
-    assert max(sizes) > 1
-    numbers = defaultdict(list)
-    for request, edit in enumerate(given):
-        info = parse_info(container.decode(edit.data)[1])
-        assert info == edit.info
-        assert info.device == f"device {alone.device(request)}"
-        numbers[info.device].append(info.sequence)
-        alone.check(request, info.prototype, edit.data)
-    assert len(numbers) == alone.devices
-    assert all(sorted(got) == list(range(1, len(got) + 1)) for got in numbers.values())
 
 
 def test_a_request_alone_is_made_at_once_by_its_own_thread(issuer, observations):

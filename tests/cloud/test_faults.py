@@ -289,6 +289,18 @@ def test_while_every_thread_is_busy_a_probe_does_not_wait(cloud):
         assert {one.result().status_code for one in asked} == {201}
 
 
+def test_probes_whose_bodies_never_come_hold_up_no_other_probe(cloud):
+    """gunicorn waits five seconds for what was announced and is not there."""
+    with cloud(workers=1) as (server, http), ExitStack() as stack:
+        host, port = server.address.removeprefix("http://").split(":")
+        for _ in range(8):
+            stalled = stack.enter_context(socket.create_connection((host, int(port))))
+            stalled.sendall(b"GET /readyz HTTP/1.1\r\nHost: a\r\nContent-Length: 1" + b"0" * 15)
+            stalled.sendall(b"\r\n\r\n")
+        time.sleep(0.5)
+        assert http.get("/readyz", timeout=3).status_code == 200
+
+
 def slow_clients(cloud, bundle, observations, request_seconds, watched):
     """200 connections that send a byte now and then; others must not notice."""
     with ExitStack() as rest:

@@ -1,7 +1,6 @@
 """Observation in, signed edit out."""
 
 import hashlib
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -178,8 +177,12 @@ def _observed(kind: str, data: bytes, wanted: str) -> Observed:
     read = parse_json if kind == JSON else from_safetensors
     issuer = service().versions.in_memory(wanted)
     if issuer is not None:
-        with suppress(FormatError):
+        try:
             envelope = read(issuer.bundle.manifest.observation, data)
+        except FormatError:
+            if _named_bundle(kind, data) in (wanted, None):
+                raise
+        else:
             if envelope.bundle == wanted:
                 return Observed(envelope.observation, issuer)
     issuer = _issuer(kind, data, wanted)
