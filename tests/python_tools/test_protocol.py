@@ -19,6 +19,7 @@ from persona.evaluation.protocol import (
     examine,
     make_setting,
     map_prototypes,
+    prepare_rivals,
 )
 from persona.evaluation.provenance import code_digest
 from persona.method.slots import applied
@@ -143,6 +144,16 @@ def test_results_say_what_was_measured_and_what_made_them(run, data):
     rows = found.table.rows
     assert rows["edited"].cost.adaptation_ms > 0
     assert rows["other_device_control"].cost is None
+
+
+def test_without_labels_in_the_window_only_what_reads_those_is_left_out(run, data):
+    """An oracle reads the queries' answers, and they are there."""
+    setting = make_setting(run, data)
+    devices = [replace(d, window_targets=None) for d in data.devices("test", 3, TEST_SEED)]
+    prepared = prepare_rivals(setting, with_training=False, progress=silent)
+    scored = examine(setting, run.rule, setting.fleet(devices), prepared).scored
+    assert {"fine-tuning", "oracle-prototype"} <= set(prepared)
+    assert set(prepared) - set(scored) == {"fine-tuning"}
 
 
 def test_an_evaluation_computes_on_one_thread_whatever_there_were(run, data, monkeypatch):
