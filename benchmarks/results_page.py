@@ -86,8 +86,8 @@ def gate_table(studies: Mapping[str, Results]) -> str:
 
 def _losers(table: Table) -> str:
     found, limit = table.rows["edited"].losers, table.chance + ALLOWED
-    shown = f"{share(found)} ({share(table.chance)})"
-    return shown if found <= limit else f"**{shown}**"
+    shown = f"{share(found.mean)} ({share(table.chance)})"
+    return shown if found.mean <= limit else f"**{shown}**"
 
 
 def page(studies: Mapping[str, Results]) -> str:

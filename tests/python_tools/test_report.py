@@ -13,7 +13,7 @@ from rich.console import Console
 
 from persona.cli.tables import scores_table
 from persona.evaluation import charts, figures
-from persona.evaluation.figures import Metric, share
+from persona.evaluation.figures import Gains, Metric, share, shares
 from persona.evaluation.markdown import render_markdown
 from persona.evaluation.metrics import Calibration
 from persona.evaluation.report import (
@@ -21,6 +21,7 @@ from persona.evaluation.report import (
     conditions_finding,
     provisos,
     render_report,
+    staleness_courses,
 )
 from persona.evaluation.results import (
     LABELS,
@@ -265,7 +266,8 @@ def test_every_figure_is_on_the_page():
         assert d.name in text
         assert signed(100 * (d.edited - d.static)) in text
     expected = (
-        *("prior-correction", "constant-edit", f"{100 * found.losers:.1f} %", "61.4 %", "0.83"),
+        *("prior-correction", "constant-edit", f"{100 * found.losers.mean:.1f} %"),
+        *("61.4 %", "0.83"),
         *("116 132 210 122", "128 139 1 228 133", "1.10", "300 of each", "1 thread, 8 cores"),
         *("Linux x86_64; not a phone", "XnnpackBackend × 2", "4.31 ms", "0.92 ms"),
         *("3.4 kB", "1.19 ms", "31.5 ms", "51.0 ms"),
@@ -490,7 +492,7 @@ def test_devices_are_drawn_from_least_to_most_gain_and_losers_marked():
     np.testing.assert_allclose(points[:, 1], start + slope * np.array(gains), atol=0.02)
     assert (np.diff(points[:, 0]) > 0).all()
     losers = places(chart, "circle", "loses", "cx")
-    assert len(losers) == round(found.losers * 50) > 0
+    assert len(losers) == round(found.losers.mean * 50) > 0
 
 
 def test_losers_are_counted_in_the_key_figures_and_in_words():
@@ -527,6 +529,36 @@ def test_the_state_that_was_kept_is_the_lowest_on_the_curve():
     assert len(checks) == 5
     np.testing.assert_array_equal(chosen, checks[[2]])
     assert chosen[0, 1] == checks[:, 1].max()
+
+
+def aged(*shares_of_gain: float) -> Results:
+    """Results with edits of the ages 0, 2, 6 … that keep so much of the gain."""
+    fresh = make()
+    ages = {f"after {i * (i + 1)}": i * (i + 1) for i in range(len(shares_of_gain))}
+    tables = {
+        name: table([Scores.of(fresh.devices, kept)])
+        for name, kept in zip(ages, shares_of_gain, strict=True)
+    }
+    return replace(fresh, conditions=fresh.conditions | tables, staleness=ages)
+
+
+def test_gains_by_the_age_of_the_edit_stand_to_scale_with_the_best_rivals():
+    found = aged(1.0, 0.6, 0.1, -0.4)
+    edited, rival = staleness_courses(found)
+    assert list(edited.points) == [0, 2, 6, 12]
+    assert rival.label == "prior-correction"
+    chart = charts.staleness([edited, rival], Gains.of(ACCURACY))
+    for course, role in ((edited, "edited"), (rival, "other")):
+        dots = places(chart, "circle", role, "cx", "cy")
+        across = (dots[:, 0] - dots[0, 0]) / (dots[-1, 0] - dots[0, 0])
+        np.testing.assert_allclose(across, np.array([0, 2, 6, 12]) / 12, atol=1e-3)
+        gains = np.array([e.mean for e in course.points.values()])
+        if np.ptp(gains) > 1e-6:
+            down = (dots[:, 1] - dots[0, 1]) / (dots[-1, 1] - dots[0, 1])
+            falls = (gains - gains[0]) / (gains[-1] - gains[0])
+            np.testing.assert_allclose(down, falls, atol=1e-3)
+    assert "Gain by age of the edit" in Page(render_report(found)).text
+    assert "Gain by age of the edit" not in Page(render_report(make())).text
 
 
 @pytest.mark.parametrize("scheme", [0, 1])
@@ -624,9 +656,9 @@ def test_every_way_stands_under_every_condition_with_its_gain_and_losers():
         if name != "static":
             ours = [c[-1].strip() for c in lines if c[0].strip() == LABELS.get(name, name)]
             assert any(cell.startswith(ACCURACY.signed(row.gain.mean)) for cell in ours[1:])
-            assert ours[-1] == share(row.losers)
+            assert ours[-1] == shares(row.losers)
             assert page.count(f'<th scope="row">{LABELS.get(name, name)}</th>') == 2
-            assert f'<td class="n">{share(row.losers)}</td>' in page
+            assert f'<td class="n">{share(row.losers.mean)} <span' in page
     assert lines[-len(stripes.rows)][-1].strip() == share(stripes.chance), "after by chance"
 
 

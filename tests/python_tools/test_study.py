@@ -14,6 +14,7 @@ from persona.evaluation import study
 from persona.evaluation.ablations import ABLATIONS, with_named_slots, without
 from persona.evaluation.protocol import TEST_SEED
 from persona.evaluation.results import OURS, Results
+from persona.formats import schema
 from persona.registry import UnknownNameError
 from persona.training.config import Condition, EvaluationConfig, RunConfig
 from persona.training.pipeline import DEVICE_SEED, build_backbone, build_slots, open_dataset
@@ -95,6 +96,27 @@ def test_the_table_has_every_way_in_every_condition(done):
             table.rows
         )
         assert table.devices == 20
+
+
+def test_conditions_that_change_nothing_but_the_age_of_edits_are_known_by_it(done):
+    out, results = done
+    assert results.staleness == {}
+    path = next((out / "trainings").rglob("training.json"))
+    training = schema.decode(study.Training, json.loads(path.read_text()), str(path))
+    unseen = training.fleets[""]
+    conditions = (
+        Condition("fresh", {"staleness": 0}),
+        Condition("older", {"staleness": 3}),
+        Condition("older, all items", {"staleness": 3, "full_ranking": True}),
+    )
+    aged = replace(
+        training,
+        config=replace(
+            training.config, evaluation=replace(training.config.evaluation, conditions=conditions)
+        ),
+        fleets={"": unseen, **{c.name: unseen for c in conditions}},
+    )
+    assert study.assemble({"seed-0": aged}, 1.0).staleness == {"fresh": 0, "older": 3}
 
 
 def test_the_results_carry_what_every_training_found(done):

@@ -7,7 +7,7 @@ in `aria-label` what it shows, figures included.
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 from unicodedata import category
@@ -43,6 +43,15 @@ class Row:
 
     label: str
     estimate: Estimate
+    role: Role = "other"
+
+
+@dataclass(frozen=True)
+class Course:
+    """One way to serve the devices as something counted grows. points: count -> estimate."""
+
+    label: str
+    points: Mapping[int, Estimate]
     role: Role = "other"
 
 
@@ -176,6 +185,60 @@ def _estimate(
     drawing.line(low, line, high, line, f"interval {row.role}")
     title = f"{row.label}: {mean} ({interval})"
     drawing.mark("circle", f"dot {row.role}", title, cx=middle, cy=line, r=4.5)
+
+
+def staleness(courses: Sequence[Course], metric: Gains, width: int = WIDE) -> str:
+    """Gains against the samples that came since the window, with intervals; zero is ruled.
+
+    Courses are named where they end. Intervals of one age stand beside each other.
+    """
+    ages = sorted({age for course in courses for age in course.points})
+    every = [e for course in courses for e in course.points.values()]
+    texts = [
+        f"{c.label}: "
+        + ", ".join(f"{metric.gain(e.mean)} after {age}" for age, e in sorted(c.points.items()))
+        for c in courses
+    ]
+    drawing = _Drawing(width, 260, f"{metric.title} by age of the edit. {'; '.join(texts)}.")
+    names = 7.5 * min(LONGEST_LABEL, max(len(c.label) for c in courses))
+    left, top, bottom = 52, 26, 214
+    right = width - names - 16
+    x = _Scale(ages[0], ages[-1], left + 14, right - 14)
+    low, high = (
+        metric.factor * limit
+        for limit in (min(0.0, *(e.low for e in every)), max(0.0, *(e.high for e in every)))
+    )
+    y = _Scale(*_padded(low, high), bottom, top)
+    unit = f", {metric.unit}" if metric.unit else ""
+    drawing.text(0, 12, "axis", f"{metric.title}{unit}")
+    for value, text in y.ticks(6):
+        drawing.line(left, y(value), right, y(value), "zero" if value == 0 else "grid")
+        drawing.text(left - 8, y(value) + 4, "tick end", text)
+    for age in ages:
+        drawing.text(x(age), bottom + 17, "tick middle", str(age))
+    drawing.text((left + right) / 2, bottom + 38, "axis middle", "Samples since the window")
+    for index, course in enumerate(courses):
+        beside = 7 * (index - (len(courses) - 1) / 2)
+        places = [
+            (x(age) + beside, y(e.mean * metric.factor)) for age, e in sorted(course.points.items())
+        ]
+        points = " ".join(f"{_number(a)},{_number(b)}" for a, b in places)
+        drawing.mark("polyline", f"course {course.role}", points=points)
+        for (across, middle), (age, estimate) in zip(
+            places, sorted(course.points.items()), strict=True
+        ):
+            down, up = (y(v * metric.factor) for v in (estimate.low, estimate.high))
+            title = f"{course.label} after {age}: {metric.gain(estimate.mean)}"
+            drawing.line(across, down, across, up, f"interval {course.role}")
+            drawing.mark("circle", f"dot {course.role}", title, cx=across, cy=middle, r=4.5)
+    ends = sorted(courses, key=lambda c: -c.points[max(c.points)].mean)
+    lowest = -math.inf
+    for course in ends:
+        lowest = max(y(course.points[max(course.points)].mean * metric.factor) + 4, lowest + 15)
+        drawing.text(
+            right + 12, lowest, f"label {course.role}", _shortened(course.label, LONGEST_LABEL)
+        )
+    return str(drawing)
 
 
 def gains(

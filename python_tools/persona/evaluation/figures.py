@@ -108,6 +108,16 @@ def share(value: float) -> str:
     return _with(decimal(100 * value, 1), "%")
 
 
+def share_range(estimate: Estimate) -> str:
+    """The interval of a share of 1, as per cent without their sign: `[4.5, 10.0]`."""
+    return f"[{decimal(100 * estimate.low, 1)}, {decimal(100 * estimate.high, 1)}]"
+
+
+def shares(estimate: Estimate) -> str:
+    """A share of 1 with its interval: `7.0 % [4.5, 10.0]`."""
+    return f"{share(estimate.mean)} {share_range(estimate)}"
+
+
 def size(count: float) -> str:
     """Bytes in decimal units: `812 bytes`, `3.1 kB`, `1.24 MB`."""
     if count < 1_000:

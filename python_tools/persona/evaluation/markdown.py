@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from persona.evaluation.convergence import convergence
-from persona.evaluation.figures import Metric, milliseconds, share, thousandths
+from persona.evaluation.figures import Metric, milliseconds, share, shares, thousandths
 from persona.evaluation.results import (
     LOSS_POINTS,
     Cost,
@@ -28,7 +28,7 @@ def render_markdown(results: Results) -> str:
         _preface(results),
         ways_table(results.table, metric),
         f"Devices that lose more than {metric.threshold(LOSS_POINTS)} under the edit: "
-        f"{share(results.table.rows['edited'].losers)}; by chance alone "
+        f"{shares(results.table.rows['edited'].losers)}; by chance alone "
         f"{share(results.table.chance)} would.",
         *_measured(results.table),
         *filter(None, [convergence(results)]),
@@ -122,7 +122,7 @@ def _cells(name: str, row: Row, metric: Metric, metrics: Sequence[str]) -> list[
         _between(metric.signed, row.gain),
         _between(metric.signed, row.ahead),
         *(_between(thousandths, row.metrics[name]) for name in metrics),
-        share(row.losers),
+        shares(row.losers),
     ]
 
 
@@ -140,7 +140,7 @@ def conditions_table(results: Results, metric: Metric) -> str:
                 _between(metric.signed, edited.gain),
                 _between(metric.signed, other.gain),
                 "" if best is None else f"{best}, {metric.number(table.rows[best].score.mean)}",
-                share(edited.losers),
+                shares(edited.losers),
                 share(table.chance),
             ]
         )
@@ -156,7 +156,7 @@ def gains_table(results: Results, metric: Metric) -> str:
 def losers_table(results: Results) -> str:
     """The share of devices that lose by every way under each condition, after that by chance."""
     chance = [share(table.chance) for table in by_condition(results).values()]
-    return _by_condition(results, lambda row: share(row.losers), ["by chance", *chance])
+    return _by_condition(results, lambda row: shares(row.losers), ["by chance", *chance])
 
 
 def _by_condition(results: Results, cell: Callable[[Row], str], *first: Sequence[str]) -> str:

@@ -25,7 +25,9 @@ from persona.evaluation.results import (
     Estimate,
     ExportResult,
     Results,
+    best_rival,
     by_condition,
+    by_staleness,
     in_order,
     label,
     loses,
@@ -84,6 +86,8 @@ def render_report(results: Results) -> str:
         conditions_chart=results.conditions
         and _both(charts.comparison, condition_rows(results), [], Gains.of(metric)),
         conditions_finding=conditions_finding(results, metric),
+        staleness_chart=len(results.staleness) > 1
+        and _both(charts.staleness, staleness_courses(results), Gains.of(metric)),
         reliability=[
             (LABELS[name], found.error, _both(charts.reliability, found, LABELS[name], wide=THIRD))
             for name, found in results.calibration.items()
@@ -196,6 +200,20 @@ def condition_rows(results: Results) -> list[Row]:
     return [
         Row(name, table.rows["edited"].gain, "edited" if table is results.table else "other")
         for name, table in by_condition(results).items()
+    ]
+
+
+def staleness_courses(results: Results) -> list[charts.Course]:
+    """What edits gain by their age, and the rivals that are best at any age."""
+    tables = by_staleness(results)
+    best = dict.fromkeys(name for table in tables.values() if (name := best_rival(table)))
+    shown = {"edited": LABELS["edited"], **{name: label(name, results.table) for name in best}}
+    return [
+        charts.Course(
+            name, {age: t.rows[key].gain for age, t in tables.items()}, ROLES.get(key, "other")
+        )
+        for key, name in shown.items()
+        if all(key in table.rows for table in tables.values())
     ]
 
 

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -103,7 +103,7 @@ class Row:
     metrics: dict[str, Estimate]
     gain: Estimate
     ahead: Estimate
-    losers: float
+    losers: Estimate
     cost: Cost | None
 
 
@@ -199,7 +199,8 @@ class Results:
     metric: `accuracy`, or `ndcg@10` for ranking. rivals: name -> score on the same devices;
     edited_minus_rivals: the paired difference. trainings: of backbone and adapter; seeds are
     theirs, or of the drawn devices where there is one. table: every way to serve the devices;
-    conditions: the same for other devices and spoilt ones.
+    conditions: the same for other devices and spoilt ones. staleness: of conditions that are told
+    apart by nothing else, how many samples came between window and first query.
     calibration: over all trainings. edit_spread: deviation of edits across devices, relative to
     their size; near 0 means that all devices get one constant edit. prototype_map: the first
     training's. curves: the first training's, by stage and by rival that trains a backbone;
@@ -224,7 +225,7 @@ class Results:
     edited_minus_static: Estimate
     edited_minus_other: Estimate
     prototype_minus_static: Estimate
-    losers: float
+    losers: Estimate
     rivals: dict[str, Estimate]
     edited_minus_rivals: dict[str, Estimate]
     table: Table
@@ -243,6 +244,7 @@ class Results:
     further_curves: tuple[dict[str, Any], ...] = ()
     data_left_out: LeftOut = LeftOut({}, ())
     mixed: tuple[str, ...] = ()
+    staleness: dict[str, int] = field(default_factory=dict)
 
 
 LOSS_POINTS = 0.05
@@ -252,9 +254,9 @@ _ROUNDING = 1e-6
 """Scores are ratios of small numbers in binary32: a fall of exactly 5 points is no more than 5."""
 
 
-def loses(gain: float) -> bool:
-    """Whether a device with this gain lost more than `LOSS_POINTS`."""
-    return gain < -LOSS_POINTS - _ROUNDING
+def loses(gain: ArrayLike) -> NDArray[np.bool_]:
+    """Whether devices with these gains [...] lost more than `LOSS_POINTS` [...]."""
+    return np.asarray(gain) < -LOSS_POINTS - _ROUNDING
 
 
 def scores(
@@ -263,7 +265,7 @@ def scores(
     """The estimates of `Results` that follow from the devices and their scores under rivals."""
     training = np.array([d.training for d in devices])
 
-    def estimate(values: NDArray[np.float64]) -> Estimate:
+    def estimate(values: NDArray[Any]) -> Estimate:
         return Estimate.of(*(values[training == t] for t in np.unique(training)))
 
     columns = {name: np.array([getattr(d, name) for d in devices]) for name in OURS}
@@ -274,7 +276,7 @@ def scores(
         "edited_minus_static": estimate(gain),
         "edited_minus_other": estimate(columns["edited"] - columns["other_device_control"]),
         "prototype_minus_static": estimate(columns["prototype_only"] - columns["static"]),
-        "losers": float(np.mean([loses(g) for g in gain])),
+        "losers": estimate(loses(gain)),
         "rivals": {name: estimate(values) for name, values in served.items()},
         "edited_minus_rivals": {
             name: estimate(columns["edited"] - values) for name, values in served.items()
@@ -316,7 +318,7 @@ def table(trainings: Sequence[ScoredFleet], costs: Sequence[Mapping[str, Cost]] 
             metrics={metric: Estimate.of(*values(way, metric)) for metric in metrics},
             gain=Estimate.of(*gains),
             ahead=Estimate.of(*(e - o for e, o in zip(edited, own, strict=True))),
-            losers=float(np.mean([np.mean([loses(g) for g in found]) for found in gains])),
+            losers=Estimate.of(*map(loses, gains)),
             cost=_median_cost([found[way] for found in costs if way in found]),
         )
     chance = float(np.mean([np.mean(t.chance) for t in trainings]))
@@ -359,6 +361,12 @@ def by_condition(results: Results) -> dict[str, Table]:
     return {"Unseen devices": results.table, **results.conditions}
 
 
+def by_staleness(results: Results) -> dict[int, Table]:
+    """The tables of conditions that differ in the age of their edits, from the freshest."""
+    ages = sorted(results.staleness.items(), key=lambda item: item[1])
+    return {age: results.conditions[name] for name, age in ages}
+
+
 def best_rival(table: Table) -> str | None:
     """The rival with the highest score; upper bounds and ablations are none."""
     found = {name: row.score.mean for name, row in table.rows.items() if row.kind == "rival"}
@@ -382,7 +390,7 @@ def summary(results: Results) -> dict[str, Any]:
             "other_device_control": numbers(results.other_device_control),
             "edited_minus_static": numbers(results.edited_minus_static),
             "edited_minus_other_device": numbers(results.edited_minus_other),
-            "share_of_devices_that_lose": results.losers,
+            "share_of_devices_that_lose": numbers(results.losers),
             "rivals": {name: numbers(e) for name, e in results.rivals.items()},
             "edited_minus_rivals": {
                 name: numbers(e) for name, e in results.edited_minus_rivals.items()

@@ -339,6 +339,11 @@ def assemble(named: Mapping[str, Training], seconds: float) -> Results:
         conditions={
             name: table([t.fleets[name] for t in trainings]) for name in first.fleets if name
         },
+        staleness={
+            c.name: c.settings["staleness"]
+            for c in first.config.evaluation.conditions
+            if set(c.settings) == {"staleness"}
+        },
         calibration=pooled_calibration(unseen),
         edit_spread=sum(e.edit_spread for e in unseen) / len(unseen),
         devices=devices,
