@@ -80,7 +80,7 @@ def _shown_token() -> ShownToken:
         raise unauthorised("token.unknown", "The token in `Authorization` is of no device here")
     g.device = token.device
     if token.revoked:
-        raise unauthorised("token.revoked", "The device was shut out by the operator")
+        raise shut_out()
     return token
 
 
@@ -94,3 +94,8 @@ def _secret(missing: str, name: str) -> str:
 def unauthorised(code: str, said: str) -> Problem:
     """Why who asks is not let in, as HTTP wants it said."""
     return Problem(code, said, headers={"WWW-Authenticate": 'Bearer realm="persona"'})
+
+
+def shut_out() -> Problem:
+    """What a device is told that the operator revoked."""
+    return unauthorised("token.revoked", "The device was shut out by the operator")

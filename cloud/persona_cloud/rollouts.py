@@ -33,7 +33,7 @@ class Rollouts:
 
     def line(self) -> Line:
         """The line as it is now."""
-        with self._store.snapshot() as session:
+        with self._store.reading() as session:
             rollout = session.get_one(Rollout, self._name)
             query = select(Version).filter_by(line=self._name).order_by(Version.published_at)
             versions = {row.bundle: _known(row) for row in session.scalars(query)}

@@ -27,6 +27,12 @@ _POLL_SECONDS = 0.05
 THREADS = 64
 """Threads of a process. More than `Limits.max_waiting`: the others say no, and that we live."""
 
+CONNECTIONS = 900
+"""Of a process, idle ones too. Linux gives 1,024 descriptors; files and databases need some."""
+
+KEPT_SECONDS = 650
+"""How long a connection may idle: longer than proxies keep theirs, who else send on a closed one."""
+
 Ready = Callable[[str], None]
 """Called with the URL as soon as connections are taken."""
 
@@ -79,6 +85,8 @@ def serve(
         "bind": f"fd://{listener.detach()}",
         "workers": workers,
         "threads": threads,
+        "worker_connections": CONNECTIONS,
+        "keepalive": KEPT_SECONDS,
         "worker_class": Worker,
         "logger_class": JsonLogger,
         "loglevel": "warning",

@@ -235,7 +235,7 @@ class SigningKeys:
             return self._now
 
     def _ask(self, before: _Known | None) -> _Known:
-        with self._store.snapshot() as session:
+        with self._store.reading() as session:
             sequence = session.scalar(select(func.max(KeyDocument.sequence))) or 0
             if before is not None and before.sequence == sequence and before.signs is not None:
                 return before

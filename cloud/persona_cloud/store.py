@@ -145,8 +145,8 @@ class _Answer:
 class Store:
     """One database. Safe to use from several threads and processes; each method is atomic.
 
-    reading, writing: begin a transaction that ends with the block. snapshot: one that reads, and
-    in which several queries see the same moment, on PostgreSQL too.
+    reading, writing: begin a transaction that ends with the block. All queries of one that reads see
+    the same moment, on PostgreSQL too.
     """
 
     def __init__(self, url: str) -> None:
@@ -160,8 +160,7 @@ class Store:
             else "SELECT NULL"
         )
         frozen = {"isolation_level": "REPEATABLE READ"} if server else {}
-        self.reading = sessionmaker(self._engine, expire_on_commit=False).begin
-        self.snapshot = sessionmaker(
+        self.reading = sessionmaker(
             self._engine.execution_options(**frozen), expire_on_commit=False
         ).begin
         self._writing = writing(self._engine)

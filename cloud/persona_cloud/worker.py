@@ -96,7 +96,15 @@ class Worker(ThreadWorker):
             client.setsockopt(socket.SOL_SOCKET, timeout, struct.pack("ll", ANSWER_SECONDS, 0))
         self.nr_conns += 1
         self._collect(TConn(self.cfg, client, address, listener.getsockname()))
+        if self.nr_conns >= self.worker_connections and self.keepalived_conns:
+            self._end_longest_idle()
         return True
+
+    def _end_longest_idle(self) -> None:
+        """Let idle connections keep nobody out."""
+        conn = self.keepalived_conns.popleft()
+        self.poller.unregister(conn.sock)
+        self._close(conn)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: finish what was taken, and say that there will be no more."""

@@ -15,11 +15,9 @@ import httpx
 
 from persona.bundles import Bundle
 from persona.runs import Run
+from persona_cloud.serving import CONNECTIONS
 
 T = TypeVar("T")
-
-_REUSED_SECONDS = 1.0
-"""After so long a client leaves a connection alone: the server closes those that idle for 2 s."""
 
 _SERVER = """
 import json, os, sys, time
@@ -30,6 +28,7 @@ from persona_cloud.config import Limits, Quotas
 
 wanted = json.loads(sys.argv[1])
 worker.REQUEST_SECONDS = wanted["request_seconds"]
+serving.CONNECTIONS = wanted["connections"]
 quotas = Quotas(None, None, wanted["edits_per_device"], wanted["quotas"])
 config = CloudConfig(
     Path(wanted["run"]), Path(wanted["bundle"]), wanted["database"],
@@ -101,7 +100,8 @@ def serving(
 ) -> Iterator[Server]:
     """A server whose answers name the process that made them.
 
-    wanted: delay of each POST, limits, quotas' storage, edits_per_device, versions' folder.
+    wanted: delay of each POST, limits, quotas' storage, edits_per_device, versions' folder,
+    request_seconds, connections.
     """
     settings = {
         "run": str(run),
@@ -114,6 +114,7 @@ def serving(
         "edits_per_device": None,
         "versions": None,
         "request_seconds": 10.0,
+        "connections": CONNECTIONS,
     } | wanted
     log = folder / "server.log"
     with (
@@ -146,11 +147,7 @@ def starts_in(folder: Path, run: Run, bundle: Bundle) -> Start:
     @contextmanager
     def start(database: str | None = None, **wanted: Any) -> Iterator[tuple[Server, httpx.Client]]:
         database = database or f"sqlite:///{folder / 'cloud.sqlite'}"
-        connections = httpx.Limits(
-            max_connections=256,
-            max_keepalive_connections=256,
-            keepalive_expiry=_REUSED_SECONDS,
-        )
+        connections = httpx.Limits(max_connections=256, max_keepalive_connections=256)
         with (
             serving(folder, run.path, bundle.path, database, **wanted) as server,
             httpx.Client(base_url=server.address, timeout=30, limits=connections) as http,

@@ -13,6 +13,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection
 
 import httpx
 import pytest
@@ -354,6 +355,54 @@ def test_slow_clients_hold_up_nobody(cloud, bundle, observations):
 @pytest.mark.slow
 def test_slow_clients_hold_up_nobody_for_as_long_as_requests_may_take(cloud, bundle, observations):
     slow_clients(cloud, bundle, observations, 10.0, 40)
+
+
+def test_a_connection_that_idled_is_served_and_delays_no_stop(cloud, bundle, observations):
+    """A load balancer keeps connections for a minute and more, and sends without asking."""
+    with cloud() as (server, http):
+        phone = enrol_at(http, bundle)
+        kept = [connected(server) for _ in range(2)]
+        for connection in kept:
+            connection.request("GET", "/healthz")
+            connection.getresponse().read()
+        time.sleep(6)
+        idled, idle = kept
+        before = idled.sock.getsockname()
+        idled.request("GET", "/readyz")
+        answer = idled.getresponse()
+        assert (answer.status, idled.sock.getsockname()) == (200, before)
+        answer.read()
+        assert phone.ask(observations[0]).status_code == 200
+        begun = time.monotonic()
+        server.process.terminate()
+        assert server.process.wait(SECONDS) == 0
+        assert time.monotonic() - begun < 10
+        assert idle.sock.recv(1) == b"", "closed, not reset"
+
+
+def test_idle_connections_keep_nobody_out(cloud):
+    with cloud(workers=1, connections=THREADS + 16) as (server, http), ExitStack() as rest:
+        idle = [connected(server) for _ in range(16)]
+        for connection in idle:
+            rest.callback(connection.close)
+            connection.request("GET", "/healthz")
+            answer = connection.getresponse()
+            assert (answer.status, answer.getheader("Connection")) == (200, "keep-alive")
+            answer.read()
+        for _ in range(THREADS):
+            slow = connected(server)
+            rest.callback(slow.close)
+            slow.connect()
+            slow.sock.sendall(b"GET /")
+        assert http.get("/readyz", timeout=3).status_code == 200
+        idle[-1].request("GET", "/healthz")
+        assert idle[-1].getresponse().status == 200, "those that idle longest go first"
+        assert idle[0].sock.recv(1) == b""
+
+
+def connected(server):
+    host, port = server.address.removeprefix("http://").split(":")
+    return HTTPConnection(host, int(port), timeout=SECONDS)
 
 
 def test_sigterm_under_load_answers_all_that_was_accepted(cloud, bundle, observations, tmp_path):

@@ -1,16 +1,19 @@
-"""The package inside ExecuTorch's Core ML delegate: run from the program's bytes, and broken."""
+"""The packages inside ExecuTorch's Core ML delegate: run from the program's bytes, and broken."""
 
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from persona.backbones import Backbone, backbones
+from persona.backbones.base import InputSpec
 from persona.formats.manifest import Program
 from persona.method.slots import make_slot
 from persona_export.coreml_package import (
@@ -19,6 +22,8 @@ from persona_export.coreml_package import (
     PackageError,
     check_delegated,
     check_package,
+    check_part,
+    delegated_parts,
 )
 from persona_export.coreml_package.blobs import WeightFile
 from persona_export.coreml_package.checks import check_constants, operation_histogram
@@ -218,3 +223,166 @@ def test_a_gap_between_blobs_is_found(image_net: Exported) -> None:
     object.__setattr__(package.program, "operations", kept)
     findings = check_constants(package)
     assert any("bytes from 64 on belong to no blob" in f for f in findings)
+
+
+# -- A method of which the delegate holds only parts
+
+
+class _Remainder(nn.Module):
+    """An operator that Core ML's delegate leaves to ExecuTorch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fmod(x, 0.3)
+
+
+class _Angle(nn.Module):
+    """One that the delegate takes and the interpreter does not know."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.atan(x)
+
+
+class _InParts(Backbone):
+    """Two linear layers with something between them that is no part of a package."""
+
+    task = "classification"
+
+    def __init__(self, *between: nn.Module) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Flatten(), nn.Linear(64, 48), *between)
+        self.head = nn.Sequential(nn.Linear(48, 10))
+
+    def input_specs(self) -> tuple[InputSpec, ...]:
+        return (InputSpec("image", "float32", (1, 1, 8, 8)),)
+
+    def features(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.trunk(*inputs)
+        return hidden, self.head(hidden).softmax(1)
+
+
+def _in_parts(backbone: Backbone, precision: Precision, folder: Path) -> Program:
+    slots = (make_slot(backbone, "head.0", bound=0.1, bias_bound=0.1),)
+    return targets["executorch-coreml"]().export(Source(backbone, slots, True), precision, folder)
+
+
+@pytest.fixture(scope="module")
+def in_parts(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    torch.manual_seed(0)
+    backbone = _InParts(_Remainder()).eval()
+    folder = tmp_path_factory.mktemp("bundle")
+    return backbone, folder, _in_parts(backbone, "fp32", folder)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_every_part_is_looked_into_where_an_operator_is_left_out(
+    precision: Precision, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    program = _in_parts(_InParts(_Remainder()).eval(), precision, tmp_path)
+    assert program.verified == "lowered"
+    assert program.delegation["forward"]["outside"] == {"aten.fmod.Scalar": 1}
+    assert {m["minimum_ios"] for m in program.delegation.values()} == {17}
+    assert targets["executorch-coreml"]().faults(tmp_path, program) == []
+    content = (tmp_path / program.path).read_bytes()
+    parts = [part for name in program.delegation for part in delegated_parts(content, name)]
+    assert len(parts) == 4
+    for part in parts:
+        other: Precision = "fp16" if precision == "fp32" else "fp32"
+        assert check_part(part, 17, precision) == []
+        assert any("expected float" in finding for finding in check_part(part, 17, other))
+
+
+def test_the_parts_and_what_is_between_them_make_the_model(in_parts: Exported) -> None:
+    """So each is the right package, its arguments are in the right order, and none is missing."""
+    backbone, folder, program = in_parts
+    first, second = delegated_parts((folder / program.path).read_bytes(), "forward")
+    (image,) = backbone.example_inputs(3)
+
+    def run(package: Package, names: tuple[str, ...], *arrays: Tensor) -> Tensor:
+        found = package.run({n: a.numpy() for n, a in zip(names, arrays, strict=True)})
+        (output,) = found.values()
+        return torch.from_numpy(output)
+
+    slots = {str(tuple(v.shape)): v for _, v in backbone.head.named_parameters(prefix="head")}
+    hidden = torch.fmod(run(first.package, first.inputs, image), 0.3)
+    given = {**{k: v.detach() for k, v in slots.items()}, str(tuple(hidden.shape)): hidden}
+    arrays = [given[str(second.tensors[name][1])] for name in second.inputs]
+    with torch.no_grad():
+        expected = backbone(image)
+    np.testing.assert_allclose(
+        run(second.package, second.inputs, *arrays), expected, rtol=1e-5, atol=1e-6
+    )
+
+
+def _miscounted(content: bytes, which: int) -> bytes:
+    """The weight file of a package, counted in the order of the bytes, says it has 99 blobs."""
+    starts = [at for at in range(64, len(content)) if content.startswith(_FIRST_BLOB, at)]
+    at = starts[which] - 64
+    return content[:at] + struct.pack("<I", 99) + content[at + 4 :]
+
+
+_FIRST_BLOB = struct.pack("<I", 0xDEADBEEF)
+
+
+def test_a_fault_is_named_with_the_part_that_has_it(in_parts: Exported, tmp_path: Path) -> None:
+    _, folder, program = in_parts
+    content, target = (folder / program.path).read_bytes(), targets["executorch-coreml"]()
+    file = tmp_path / program.path
+    file.parent.mkdir()
+
+    def faults(changed: bytes, **fields: Any) -> list[str]:
+        assert changed != content or fields
+        file.write_bytes(changed)
+        return target.faults(tmp_path, replace(program, **fields)) or []
+
+    found = set()
+    for which in range(content.count(_FIRST_BLOB)):
+        for fault in faults(_miscounted(content, which)):
+            if "says it has 99 blobs" in fault:
+                found.add(fault.partition(": ")[0] + fault.partition(": ")[2][:11])
+    assert len(found) >= 2, found
+    specified = content.replace(b"lowered_module", b"lowered_modulx", 1)
+    assert faults(specified)
+
+
+def test_parts_that_the_manifest_does_not_count_are_a_fault(in_parts: Exported) -> None:
+    _, folder, program = in_parts
+
+    def counted(number: int) -> Mapping[str, Any]:
+        return {**program.delegation, "forward": {"delegates": number}}
+
+    target = targets["executorch-coreml"]()
+    assert target.faults(folder, replace(program, delegation=dict(counted(2)))) == []
+    assert target.faults(folder, replace(program, delegation=dict(counted(3)))) == [
+        f"{program.path}, method 'forward': the manifest says 3 delegates, the program calls 2"
+    ]
+
+
+def test_an_operation_that_only_the_interpreter_lacks_is_no_fault_of_a_part(
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(0)
+    program = _in_parts(_InParts(_Remainder(), _Angle()).eval(), "fp32", tmp_path)
+    assert program.verified == "lowered"
+    kinds = [
+        operation_histogram(part.package)["atan"]
+        for part in delegated_parts((tmp_path / program.path).read_bytes(), "forward")
+    ]
+    assert kinds == [0, 1]
+    with pytest.raises(ExportError, match=r"operation atan .* is unknown to the interpreter"):
+        _in_parts(_InParts(_Angle()).eval(), "fp32", tmp_path)
+
+
+def test_a_method_in_parts_is_not_taken_for_one_call(in_parts: Exported) -> None:
+    _, folder, program = in_parts
+    content = (folder / program.path).read_bytes()
+    with pytest.raises(PackageError, match="'forward' is 3 instructions, expected one call"):
+        DelegatedMethod(content, "forward")
+
+
+def test_int8_in_parts_without_a_weight_to_pack_is_an_error(tmp_path: Path) -> None:
+    backbone = _InParts(_Remainder()).eval()
+    backbone.trunk[1] = nn.Linear(64, 8)
+    backbone.head[0] = nn.Linear(8, 10)
+    with pytest.raises(ExportError, match=r"int8 found no weight.*export fp16"):
+        _in_parts(backbone, "int8", tmp_path)

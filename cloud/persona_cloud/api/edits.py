@@ -133,7 +133,7 @@ def make_edit(model: str) -> Response:
             "server.busy", "Other edits are being made", headers={"Retry-After": "1"}
         ) from None
     except NoDeviceError:
-        raise unauthorised("token.revoked", "The device was shut out by the operator") from None
+        raise shut_out() from None
     except OtherRequestError as error:
         raise Problem(
             "idempotency.other_request",

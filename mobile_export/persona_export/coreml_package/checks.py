@@ -143,14 +143,22 @@ def _name(operation: Operation) -> str:
 
 
 def check_operations(package: Package) -> list[str]:
-    """Every operation is known, and reads only what was computed before it."""
+    """Every operation is one that the interpreter knows."""
+    known_here = known() | {"const"}
+    return [
+        f"operation {operation.kind} ({_name(operation)!r}) is unknown to the interpreter"
+        for operation in package.program.operations
+        if operation.kind not in known_here
+    ]
+
+
+def check_order(package: Package) -> list[str]:
+    """Every operation reads only what was computed before it, and nothing is computed twice."""
     program = package.program
     findings = []
     defined = {argument.name for argument in program.arguments}
     for operation in program.operations:
         name = _name(operation)
-        if operation.kind not in known() | {"const"}:
-            findings.append(f"operation {operation.kind} ({name!r}) is unknown to the interpreter")
         for operand in sorted(operation.uses() - defined):
             findings.append(f"{operation.kind} {name!r} reads {operand!r}, not computed before it")
         for output in operation.outputs:
@@ -223,10 +231,17 @@ def check_package(
         package = Package.open(path)
     except PackageError as error:
         return [str(error)]
+    return check_structure(path, package, ios, precision, others) + check_operations(package)
+
+
+def check_structure(
+    path: Path, package: Package, ios: int, precision: Precision, others: Container[str] = ()
+) -> list[str]:
+    """What can be asked of the package at `path` even if the interpreter could not run it."""
     checks: tuple[Callable[[Package], list[str]], ...] = (
         check_description,
         check_constants,
-        check_operations,
+        check_order,
     )
     findings = [finding for check in checks for finding in check(package)]
     findings += [f"no output depends on input {name!r}" for name in unused_inputs(package)]

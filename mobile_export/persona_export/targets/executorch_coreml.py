@@ -1,7 +1,8 @@
 """ExecuTorch on iOS through its Core ML delegate, from iOS 17; slots are inputs of the delegate.
 
-Where a method is one call of the delegate, the package in it is checked and interpreted, from the
-program's bytes; a model with operators that Core ML does not take is verified as lowered only.
+The package in each call of the delegate is checked, from the program's bytes. Where every method is
+one call, it is interpreted too; a model with operators that Core ML does not take is verified as
+lowered only, for nothing here runs those operators between the packages.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +16,12 @@ from persona.formats.manifest import Program
 from persona.formats.slots import Array
 from persona_export.coreml_int8 import SMALLEST
 from persona_export.coreml_package.checks import minimum_ios
-from persona_export.coreml_package.delegated import DelegatedMethod, check_delegated
+from persona_export.coreml_package.delegated import (
+    DelegatedMethod,
+    check_delegated,
+    check_part,
+    delegated_parts,
+)
 from persona_export.coreml_package.errors import PackageError
 from persona_export.executorch_program import Lowered, Method, lower
 from persona_export.lowered_target import PartitionedTarget
@@ -47,18 +53,18 @@ class ExecutorchCoreML(PartitionedTarget):
     def export(self, source: Source, precision: Precision, bundle: Path) -> Program:
         program = super().export(source, precision, bundle)
         outside = [m for m in program.delegation.values() if m["outside"] or m["delegates"] != 1]
-        if outside:
-            return program
-        program = replace(program, verified="interpreted")
+        if not outside:
+            program = replace(program, verified="interpreted")
         faults = self.faults(bundle, program)
         if faults:
             raise ExportError("what the delegate loads has faults: " + "; ".join(faults))
         content = (bundle / program.path).read_bytes()
         packed = 0
         for name, method in program.delegation.items():
-            package = DelegatedMethod(content, name).package
-            packed += sum(o.kind.startswith("constexpr_") for o in package.program.operations)
-            method["minimum_ios"] = minimum_ios(package)
+            packages = [part.package for part in delegated_parts(content, name)]
+            operations = [o for package in packages for o in package.program.operations]
+            packed += sum(o.kind.startswith("constexpr_") for o in operations)
+            method["minimum_ios"] = max(map(minimum_ios, packages), default=IOS)
         if precision == "int8" and not packed:
             raise ExportError(
                 f"int8 found no weight of more than {SMALLEST} elements outside of slots; "
@@ -92,20 +98,29 @@ class ExecutorchCoreML(PartitionedTarget):
 
         return run
 
-    def faults(self, bundle: Path, program: Program) -> list[str] | None:
-        if program.verified != "interpreted":
-            return None
+    def faults(self, bundle: Path, program: Program) -> list[str]:
         content = (bundle / program.path).read_bytes()
         return [
             f"{program.path}, method {name!r}: {finding}"
             for name in (program.method, program.observe_method)
             if name is not None
-            for finding in _faults_of_method(content, name, program.precision)
+            for finding in _faults_of_method(content, name, program)
         ]
 
 
-def _faults_of_method(content: bytes, name: str, precision: Precision) -> list[str]:
+def _faults_of_method(content: bytes, name: str, program: Program) -> list[str]:
     try:
-        return check_delegated(DelegatedMethod(content, name), IOS, precision)
+        if program.verified == "interpreted":
+            return check_delegated(DelegatedMethod(content, name), IOS, program.precision)
+        parts = delegated_parts(content, name)
+        findings = [
+            f"part {number} of {len(parts)}: {finding}"
+            for number, part in enumerate(parts, 1)
+            for finding in check_part(part, IOS, program.precision)
+        ]
     except PackageError as error:
         return [str(error)]
+    said = program.delegation.get(name, {}).get("delegates", 0)
+    if said != len(parts):
+        findings.append(f"the manifest says {said} delegates, the program calls {len(parts)}")
+    return findings
