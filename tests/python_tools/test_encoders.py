@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from persona.method.encoders import ItemsEncoder, PooledEncoder
+from persona.method.cloud_ranker import DIM as STATE
+from persona.method.cloud_ranker import CloudRanker
+from persona.method.encoders import ItemsEncoder, PooledEncoder, RankerEncoder
 
 WIDTH, ITEMS, DIM, LENGTH = 6, 20, 5, 8
 
@@ -27,6 +29,20 @@ def items() -> ItemsEncoder:
     for _ in range(20):
         encoder(torch.randint(1, ITEMS + 1, (30, LENGTH)))
     return encoder.eval()
+
+
+@pytest.fixture
+def ranking() -> RankerEncoder:
+    torch.manual_seed(1)
+    encoder = RankerEncoder(CloudRanker(ITEMS), latent=4, dropout=0.2)
+    for _ in range(20):
+        encoder(torch.randint(1, ITEMS + 1, (30, LENGTH)))
+    return encoder.eval()
+
+
+@pytest.fixture(params=["items", "ranking"])
+def histories_encoder(request) -> ItemsEncoder | RankerEncoder:
+    return request.getfixturevalue(request.param)
 
 
 def padded(*history: int, length: int = LENGTH) -> Tensor:
@@ -82,11 +98,11 @@ def test_each_code_is_normalised_across_devices_while_training(pooled):
 
 
 @pytest.mark.parametrize("count", range(1, LENGTH + 1))
-def test_the_length_of_the_padding_does_not_matter(items, count):
+def test_the_length_of_the_padding_does_not_matter(histories_encoder, count):
     history = list(range(3, 3 + count))
-    short = items(torch.tensor([history]))
+    short = histories_encoder(torch.tensor([history]))
     for length in range(count, LENGTH + 4):
-        torch.testing.assert_close(items(padded(*history, length=length)), short)
+        torch.testing.assert_close(histories_encoder(padded(*history, length=length)), short)
 
 
 def test_padding_is_never_read(items):
@@ -110,19 +126,19 @@ def test_the_code_is_that_of_the_last_state_of_a_recurrence_over_the_items_alone
     torch.testing.assert_close(items(padded(*history)), items.project(state))
 
 
-def test_every_item_and_its_place_matter(items):
+def test_every_item_and_its_place_matter(histories_encoder):
     history = [5, 9, 2, 17]
-    code = items(padded(*history))
+    code = histories_encoder(padded(*history))
     for place in range(4):
         other = [*history[:place], 11, *history[place + 1 :]]
-        assert (items(padded(*other)) - code).abs().max() > 1e-3
-    assert (items(padded(9, 5, 2, 17)) - code).abs().max() > 1e-3
+        assert (histories_encoder(padded(*other)) - code).abs().max() > 1e-3
+    assert (histories_encoder(padded(9, 5, 2, 17)) - code).abs().max() > 1e-3
 
 
-def test_histories_of_different_lengths_do_not_mix(items):
+def test_histories_of_different_lengths_do_not_mix(histories_encoder):
     histories = [(4,), (7, 2, 9), (1, 2, 3, 4, 5, 6, 7, 8)]
-    together = items(torch.cat([padded(*h) for h in histories]))
-    alone = torch.cat([items(padded(*h)) for h in histories])
+    together = histories_encoder(torch.cat([padded(*h) for h in histories]))
+    alone = torch.cat([histories_encoder(padded(*h)) for h in histories])
     torch.testing.assert_close(together, alone)
 
 
@@ -136,3 +152,29 @@ def test_the_item_table_is_a_copy_that_training_leaves_alone():
     assert torch.equal(encoder.table, before)
     assert "table" not in dict(encoder.named_parameters())
     assert embedding.weight.grad is None
+
+
+def test_a_rankers_code_is_its_state_after_the_newest_item(ranking):
+    """Standardised as the projection says, one history at a time and without any padding."""
+    history = [5, 9, 2, 2, 17]
+    with torch.no_grad():
+        state = ranking.ranker.users(torch.tensor([history]))[:, -1]
+        first, _, linear, second = ranking.project
+        expected = (state - first.running_mean) / (first.running_var + first.eps).sqrt()
+        expected = (expected @ linear.weight.T - second.running_mean) / (
+            second.running_var + second.eps
+        ).sqrt()
+        torch.testing.assert_close(ranking(padded(*history)), expected, rtol=1e-4, atol=1e-5)
+    assert state.shape == (1, STATE)
+
+
+def test_a_ranker_stays_as_it_was_taught_while_edits_are_learned(ranking):
+    before = {name: value.clone() for name, value in ranking.ranker.state_dict().items()}
+    windows = torch.randint(1, ITEMS + 1, (16, LENGTH))
+    ranking.train()
+    assert torch.equal(ranking.ranker.last_users(windows), ranking.ranker.last_users(windows))
+    optimiser = torch.optim.AdamW(ranking.parameters(), lr=0.1, weight_decay=0.1)
+    ranking(windows).square().sum().backward()
+    optimiser.step()
+    assert all(torch.equal(before[n], v) for n, v in ranking.ranker.state_dict().items())
+    assert ranking.project[2].weight.grad.abs().max() > 0

@@ -1,10 +1,9 @@
 """What a rival is: another way to serve devices, scored on the same devices in the same run."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,26 +12,27 @@ from persona.backbones import Backbone
 from persona.backbones.base import Task
 from persona.data import Dataset, Device
 from persona.data.base import Split
-from persona.formats.observation import ObservationSpec
+from persona.formats.observation import ItemsSpec, ObservationSpec
 from persona.formats.slots import SlotSpec
-from persona.method.encoders import ItemsEncoder, PooledEncoder
+from persona.method.cloud_ranker import CloudRanker
+from persona.method.encoders import RankerEncoder
 from persona.method.personalise import Personaliser
 from persona.method.slots import Edit, edited_forward
 from persona.registry import Registry
 from persona.training.config import RunConfig
 from persona.training.devices import DeviceTensors, Fleet, edited_part, to_tensors
-from persona.training.pipeline import DEVICE_SEED, Observed, build_encoder, prepare_encoder
+from persona.training.pipeline import (
+    DEVICE_SEED,
+    Observed,
+    WindowEncoder,
+    build_encoder,
+    calibrate_encoder,
+)
+from persona.training.ranker_lesson import teach_ranker
 from persona.training.stages import Curve
-
-if TYPE_CHECKING:
-    from persona.baselines.cloud_ranker import CloudRanker
 
 _CHUNK = 128
 """Devices whose outputs are computed at once: full rankings need the memory."""
-
-
-def _silent(_stage: str) -> Callable[[int, int], None]:
-    return lambda _done, _all: None
 
 
 @dataclass(frozen=True)
@@ -68,21 +68,37 @@ class Setting:
         return self.config.seed
 
     @cached_property
-    def window_encoder(self) -> ItemsEncoder | PooledEncoder:
+    def window_encoder(self) -> WindowEncoder:
         """The adapter's window encoder as it was before any edit was made with it."""
         a = self.config.adapter
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            made = build_encoder(self.backbone, self.observation, a)
-            prepare_encoder(made, self.observed, a, self.seed, _silent)
+            made = build_encoder(self.backbone, self.observation, a, self.taught_ranker)
+            calibrate_encoder(made, self.observed)
         return made
 
-    @cached_property
-    def cloud_ranker(self) -> "CloudRanker":
-        """The cloud's own ranker, trained once for all rivals that ask it."""
-        from persona.baselines.cloud_ranker import train_cloud_ranker
+    @property
+    def taught_ranker(self) -> CloudRanker | None:
+        """The ranker that the adapter reads histories with, where it has one."""
+        encoder = self.personaliser.adapter.encoder
+        return encoder.ranker if isinstance(encoder, RankerEncoder) else None
 
-        return train_cloud_ranker(self)
+    @cached_property
+    def cloud_ranker(self) -> CloudRanker:
+        """The cloud's own ranker for rivals that ask it: the adapter's, or one taught for them."""
+        if self.taught_ranker is not None:
+            return self.taught_ranker
+        assert isinstance(self.observation, ItemsSpec)
+        ranker, _ = teach_ranker(
+            self.data,
+            self.observation,
+            self.train.observations,
+            self.validation,
+            max(self.config.backbone.steps, self.config.adapter.steps),
+            self.seed,
+            lambda _done, _all: None,
+        )
+        return ranker
 
     def devices(self, split: Split) -> list[Device]:
         """The devices themselves that `train` or `validation` were made of, drawn again."""

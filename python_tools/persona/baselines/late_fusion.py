@@ -11,9 +11,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from persona.baselines.base import Rival, Setting, rivals
-from persona.baselines.cloud_ranker import candidates_of
 from persona.baselines.validation_choice import best, held_back
 from persona.training.devices import Fleet
+from persona.training.ranker_lesson import candidates_of
 
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 """w, among which validation devices choose."""

@@ -178,6 +178,7 @@ def _without(
         slots,
         setting.observation,
         observed,
+        setting.taught_ranker,
         lambda stage: progress(f"{WITHOUT}{part}: {stage}"),
     )
     personaliser = Personaliser(editing.adapter, editing.bank).eval()

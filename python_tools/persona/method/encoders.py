@@ -1,7 +1,11 @@
 """Window encoders: z₀ = Enc(o), the code of what a device has seen lately."""
 
+from typing import Self
+
 import torch
 from torch import Tensor, nn
+
+from persona.method.cloud_ranker import DIM, CloudRanker, packed
 
 CLAMP = 6.0
 """Standardised statistics are clamped to ±6: without it the latent collapses to a constant."""
@@ -60,21 +64,42 @@ class ItemsEncoder(nn.Module):
             nn.BatchNorm1d(latent, affine=False),
         )
 
-    def states(self, items: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[D, length] -> the GRU's states [D, length, hidden], items [D, length], counts [D].
+    def forward(self, items: Tensor) -> Tensor:
+        """[D, length] -> [D, latent]."""
+        # The GRU never reads padding: histories begin in the first column.
+        states, _ = self.gru(self.widen(self.table[packed(items)]))
+        last = states[torch.arange(len(items)), (items > 0).sum(1) - 1]
+        latent: Tensor = self.project(last)
+        return latent
 
-        Histories are shifted to begin at the first column, so that the GRU never reads padding.
-        """
-        length = items.shape[1]
-        counts = (items > 0).sum(1)
-        place = torch.arange(length, device=items.device) + (length - counts)[:, None]
-        packed = torch.where(place < length, items.gather(1, place.clamp_max(length - 1)), 0)
-        states, _ = self.gru(self.widen(self.table[packed]))
-        return states, packed, counts
+
+class RankerEncoder(nn.Module):
+    """Item histories [D, length], newest last and 0 before the first -> z₀ [D, latent].
+
+        z₀ = BN(W · drop(BN(u)))
+
+    u is the state of a ranker that was taught before and stays as it is: every place of every
+    history asked it a question, where the losses of edits ask a handful for a device. Ours; the
+    papers teach the encoder through the edits alone, as `ItemsEncoder` learns.
+    """
+
+    def __init__(self, ranker: CloudRanker, latent: int, dropout: float) -> None:
+        super().__init__()
+        self.ranker = ranker.requires_grad_(False)
+        self.project = nn.Sequential(
+            nn.BatchNorm1d(DIM, affine=False),
+            nn.Dropout(dropout),
+            nn.Linear(DIM, latent, bias=False),
+            nn.BatchNorm1d(latent, affine=False),
+        )
+
+    def train(self, mode: bool = True) -> Self:
+        """The ranker answers as it was taught, without dropout, also while edits are learned."""
+        super().train(mode)
+        self.ranker.eval()
+        return self
 
     def forward(self, items: Tensor) -> Tensor:
         """[D, length] -> [D, latent]."""
-        states, _, counts = self.states(items)
-        last = states[torch.arange(len(items), device=items.device), counts - 1]
-        latent: Tensor = self.project(last)
+        latent: Tensor = self.project(self.ranker.last_users(items))
         return latent

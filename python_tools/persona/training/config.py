@@ -95,8 +95,8 @@ class AdapterConfig:
     hardening: streams, by name, that a share of further training devices go through, so that
     the adapter learns when to hold back. familiarity: quantile of validation devices beyond which
     a window is strange and gets no edit; 1 switches that off.
-    encoder_steps: of teaching an items encoder to foresee the next item, before all else; 0 is
-    the papers' way.
+    encoder_steps: of teaching a ranker, which then encodes item histories, before all else; 0 is
+    the papers' way: the encoder learns from the edits alone.
     min_window, max_window: samples or items that a device may observe.
     """
 

@@ -17,7 +17,8 @@ from persona.data.streams import streams
 from persona.formats.observation import ItemsSpec, ObservationSpec, PooledSpec
 from persona.formats.slots import SlotKind, SlotSpec
 from persona.method.adapter import Adapter, PriorSeed
-from persona.method.encoders import ItemsEncoder, PooledEncoder
+from persona.method.cloud_ranker import CloudRanker
+from persona.method.encoders import ItemsEncoder, PooledEncoder, RankerEncoder
 from persona.method.gate import Familiarity, Strength
 from persona.method.prototypes import PrototypeBank
 from persona.method.slots import applied, make_slot
@@ -25,7 +26,7 @@ from persona.training.backbone_checks import check_backbone
 from persona.training.backbone_files import find_backbone
 from persona.training.config import AdapterConfig, ConfigError, RunConfig
 from persona.training.devices import DeviceTensors, Fleet, edited_part, to_tensors, together
-from persona.training.next_item_lesson import teach_next_item
+from persona.training.ranker_lesson import teach_ranker
 from persona.training.stages import (
     Curve,
     DeviceRule,
@@ -140,14 +141,20 @@ def build_observation(backbone: Backbone, data: Dataset, config: RunConfig) -> O
     return PooledSpec("pooled", features.shape[1], classes, low, high, mass)
 
 
+WindowEncoder = ItemsEncoder | PooledEncoder | RankerEncoder
+
+
 def build_encoder(
-    backbone: Backbone, spec: ObservationSpec, config: AdapterConfig
-) -> ItemsEncoder | PooledEncoder:
-    """An untrained window encoder for these observations."""
+    backbone: Backbone, spec: ObservationSpec, config: AdapterConfig, ranker: CloudRanker | None
+) -> WindowEncoder:
+    """An untrained window encoder for these observations, around a taught ranker where one is."""
     sizes = (config.latent, config.hidden, config.dropout)
-    if isinstance(spec, ItemsSpec):
-        return ItemsEncoder(backbone.item_embeddings(), *sizes)
-    return PooledEncoder(spec.width, *sizes)
+    if isinstance(spec, PooledSpec):
+        return PooledEncoder(spec.width, *sizes)
+    if config.encoder_steps:
+        known = CloudRanker(spec.vocabulary) if ranker is None else ranker
+        return RankerEncoder(known, config.latent, config.dropout)
+    return ItemsEncoder(backbone.item_embeddings(), *sizes)
 
 
 def build_adapter(
@@ -155,11 +162,12 @@ def build_adapter(
     slots: tuple[SlotSpec, ...],
     spec: ObservationSpec,
     config: AdapterConfig,
+    ranker: CloudRanker | None = None,
 ) -> Adapter:
-    """An untrained adapter for these slots and observations."""
+    """An untrained adapter for these slots and observations, around a taught ranker if any."""
     return Adapter(
         slots,
-        build_encoder(backbone, spec, config),
+        build_encoder(backbone, spec, config, ranker),
         config.latent,
         cross_layer=config.cross_layer,
         prior=_prior_seed(backbone, slots[-1], spec) if config.prior_seed else None,
@@ -249,22 +257,10 @@ class Editing:
     curves: dict[str, Curve]
 
 
-def prepare_encoder(
-    encoder: nn.Module,
-    observed: Observed,
-    config: AdapterConfig,
-    seed: int,
-    progress: StageProgress,
-) -> dict[str, Curve]:
-    """What a fresh window encoder learns before any edit is made with it; its curves by stage."""
-    train, validation = observed.train, observed.validation.tensors
+def calibrate_encoder(encoder: nn.Module, observed: Observed) -> None:
+    """What a fresh window encoder takes from the training devices before it learns."""
     if isinstance(encoder, PooledEncoder):
-        encoder.calibrate(train.vectors)
-    if not isinstance(encoder, ItemsEncoder) or config.encoder_steps == 0:
-        return {}
-    windows, held = train.observations, validation.observations
-    teaching = progress("teaching the window encoder")
-    return {"window encoder": teach_next_item(encoder, windows, held, config, seed, teaching)}
+        encoder.calibrate(observed.train.vectors)
 
 
 def train_editing(
@@ -273,13 +269,15 @@ def train_editing(
     slots: tuple[SlotSpec, ...],
     spec: ObservationSpec,
     observed: Observed,
+    ranker: CloudRanker | None,
     progress: StageProgress,
 ) -> Editing:
-    """Every stage after the backbone's."""
+    """Every stage after the backbone's and the ranker's."""
     a, train, validation = config.adapter, observed.train, observed.validation.tensors
     module, _ = edited_part(backbone, slots)
-    adapter = build_adapter(backbone, slots, spec, a)
-    curves = prepare_encoder(adapter.encoder, observed, a, config.seed, progress)
+    adapter = build_adapter(backbone, slots, spec, a, ranker)
+    calibrate_encoder(adapter.encoder, observed)
+    curves = {}
     curves["adapter"] = train_adapter(
         adapter,
         module,
@@ -336,7 +334,19 @@ def train(
     )
     spec = build_observation(backbone, data, config)
     observed = observe_devices(config, data, backbone, slots, spec, progress)
-    editing = train_editing(config, backbone, slots, spec, observed, progress)
+    curves = {"backbone": curve}
+    ranker = None
+    if config.adapter.encoder_steps and isinstance(spec, ItemsSpec):
+        ranker, curves["cloud ranker"] = teach_ranker(
+            data,
+            spec,
+            observed.train.observations,
+            observed.validation,
+            config.adapter.encoder_steps,
+            config.seed,
+            progress("teaching the cloud's ranker"),
+        )
+    editing = train_editing(config, backbone, slots, spec, observed, ranker, progress)
     return Trained(
         config,
         backbone,
@@ -345,7 +355,7 @@ def train(
         editing.adapter,
         editing.bank,
         editing.rule,
-        {"backbone": curve, **editing.curves},
+        {**curves, **editing.curves},
         data.fingerprint(),
         data.summary(),
     )

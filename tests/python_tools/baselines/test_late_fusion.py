@@ -1,21 +1,12 @@
 """Late fusion adds what the cloud says to what the device says, and chooses how much."""
 
-import numpy as np
-import pytest
 import torch
-from torch.nn import functional as F
 
 from persona.baselines.base import Setting
-from persona.baselines.cloud_ranker import (
-    CloudRanker,
-    candidates_of,
-    packed,
-    train_cloud_ranker,
-    training_windows,
-)
 from persona.baselines.late_fusion import LateFusion
-from persona.data.drifting_interests import generate
 from persona.evaluation.metrics import score
+from persona.method.cloud_ranker import CloudRanker
+from persona.training.ranker_lesson import candidates_of
 
 from .conftest import prepared, unseen
 
@@ -82,64 +73,3 @@ def test_the_weight_is_the_best_on_validation_devices(rankings: Setting):
 
     chosen = rival.weight
     assert value(chosen) >= max(value(w) for w in (0.0, 0.3, 1.0, 2.0))
-
-
-def histories(setting: Setting, *splits: str) -> list[str]:
-    """All that the users of some splits ever met, in order, as the generator drew it."""
-    log = generate(200, 150, 16, 40, 2.5, 0.005, 1.0, 0)
-    names = {n for split in splits for n in setting.data.split_names()[split]}
-    users = [u for u, name in enumerate(log.user_names) if name in names]
-    return [written(log.items[log.users == u]) for u in users]
-
-
-def written(items) -> str:
-    return " " + " ".join(str(int(i)) for i in items) + " "
-
-
-def test_it_learns_from_everybody_who_trains_and_from_nobody_else(rankings: Setting):
-    found = [written(w[w > 0]) for w in training_windows(rankings, 50)]
-    assert len(found) == 50 + len(rankings.train)
-    teachers, others = (
-        histories(rankings, "backbone", "adapter"),
-        histories(rankings, "validation", "test"),
-    )
-    assert all(any(window in whole for whole in teachers) for window in found)
-    long = [window for window in found if window.count(" ") > 4]
-    assert not any(window in whole for window in long for whole in others)
-    backbone = histories(rankings, "backbone")
-    assert sum(any(window in whole for whole in backbone) for window in found) >= 50
-
-
-def test_the_loss_is_of_each_next_item_among_what_the_window_lacks():
-    torch.manual_seed(2)
-    ranker = CloudRanker(9).eval()
-    rows = torch.tensor([[3, 1, 4, 0, 0], [5, 9, 2, 6, 8]])
-    negatives = torch.tensor([1, 7, 2, 7])
-    expected = []
-    with torch.no_grad():
-        for row in rows.tolist():
-            items = [i for i in row if i]
-            allowed = [n for n in negatives.tolist() if n not in items]
-            for place in range(1, len(items)):
-                user = literal_user(ranker, items[:place])
-                scores = [
-                    user @ ranker.items.weight[i] + ranker.bias.weight[i, 0]
-                    for i in (items[place], *allowed)
-                ]
-                expected.append(-F.log_softmax(torch.stack(scores), 0)[0])
-        found = ranker.loss(rows, negatives)
-    assert float(found) == pytest.approx(float(torch.stack(expected).mean()), rel=1e-5)
-
-
-def test_windows_are_shifted_to_begin_in_the_first_column():
-    rows = torch.tensor([[0, 0, 7, 2], [1, 2, 3, 4]])
-    assert packed(rows).tolist() == [[7, 2, 0, 0], [1, 2, 3, 4]]
-
-
-def test_training_it_twice_gives_the_same_ranker_and_one_that_knows_something(rankings: Setting):
-    one, two = train_cloud_ranker(rankings), train_cloud_ranker(rankings)
-    assert all(torch.equal(two.state_dict()[k], v) for k, v in one.state_dict().items())
-    fleet = rankings.fleet(rankings.data.devices("test", 40, 77))
-    said = one.answers(fleet.tensors.observations, candidates_of(fleet.devices))
-    chance = np.mean([1 / np.log2(place + 2) if place < 10 else 0 for place in range(20)])
-    assert float(score("ranking", said, fleet.tensors.targets).mean()) > chance + 0.03
