@@ -239,7 +239,7 @@ def faults_in_bundle(bundle: Bundle, program: Program) -> list[str] | None:
         return [f"{program.path} cannot be read: {error}"]
 
 
-RUN_IN_CPP = ("executorch-xnnpack",)
+RUN_IN_CPP = tuple(name for name in targets if targets[name].run_in_cpp)
 """Targets whose programs the C++ runner takes."""
 
 
@@ -257,15 +257,11 @@ def check_in_cpp(bundle: Bundle, program: Program, machine: Machine = "native") 
     except RunnerError as error:
         raise ExportError(str(error)) from None
 
-    def worst(*names: str) -> float:
-        found = (c.relative for n, c in report.cases.items() if n.partition(".")[0] in names)
-        return max(found, default=0.0)
-
     parity = Parity(
-        base=worst("base"),
-        prototypes=worst("prototype"),
-        edited=worst("edited"),
-        observed=worst("features", "posterior"),
+        base=report.worst("base") or 0.0,
+        prototypes=report.worst("prototype") or 0.0,
+        edited=report.worst("edited") or 0.0,
+        observed=report.worst("features", "posterior") or 0.0,
         tolerance=report.tolerance,
     )
     for what in ("base", "prototypes", "edited", "observed"):

@@ -2,7 +2,7 @@
 
 import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -303,57 +303,65 @@ def test_the_parts_and_what_is_between_them_make_the_model(in_parts: Exported) -
         (output,) = found.values()
         return torch.from_numpy(output)
 
-    slots = {str(tuple(v.shape)): v for _, v in backbone.head.named_parameters(prefix="head")}
     hidden = torch.fmod(run(first.package, first.inputs, image), 0.3)
-    given = {**{k: v.detach() for k, v in slots.items()}, str(tuple(hidden.shape)): hidden}
-    arrays = [given[str(second.tensors[name][1])] for name in second.inputs]
+    slots = [parameter.detach() for parameter in backbone.head.parameters()]
     with torch.no_grad():
         expected = backbone(image)
-    np.testing.assert_allclose(
-        run(second.package, second.inputs, *arrays), expected, rtol=1e-5, atol=1e-6
-    )
+    output = run(second.package, second.inputs, hidden, *slots)
+    np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-6)
 
 
-def _miscounted(content: bytes, which: int) -> bytes:
-    """The weight file of a package, counted in the order of the bytes, says it has 99 blobs."""
-    starts = [at for at in range(64, len(content)) if content.startswith(_FIRST_BLOB, at)]
-    at = starts[which] - 64
-    return content[:at] + struct.pack("<I", 99) + content[at + 4 :]
+FAULTS_OF_PARTS: dict[str, tuple[bytes, bytes, str]] = {
+    "the first, its input": (
+        b'["args_0"], "outputNames": ["aten_linear',
+        b'["args_9"], "outputNames": ["aten_linear',
+        "'forward': part 1 of 2: metadata names inputs ['args_9'], the package ['args_0']",
+    ),
+    "the second, its slots": (
+        b'"args_1", "args_2"]',
+        b'"args_2", "args_1"]',
+        "'forward': part 2 of 2: 'args_1' is float32[10] in the program",
+    ),
+    "the second, its output": (
+        b'"outputNames": ["aten_linear_default_1"]',
+        b'"outputNames": ["aten_linear_default_9"]',
+        "'forward': part 2 of 2: metadata names outputs ['aten_linear_default_9']",
+    ),
+    "of another method": (
+        b'["aten_fmod_scalar"], "outputNames": ["aten_softmax_int"]',
+        b'["aten_fmod_scalas"], "outputNames": ["aten_softmax_int"]',
+        "'observe': part 2 of 2: metadata names inputs ['aten_fmod_scalas']",
+    ),
+    "the first, the mark of its first blob": (
+        b"\xef\xbe\xad\xde",
+        b"\xef\xbe\xad\xdf",
+        "'forward': part 1 of 2: constant",
+    ),
+}
 
 
-_FIRST_BLOB = struct.pack("<I", 0xDEADBEEF)
-
-
-def test_a_fault_is_named_with_the_part_that_has_it(in_parts: Exported, tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", FAULTS_OF_PARTS)
+def test_a_fault_is_named_with_the_part_that_has_it(
+    what: str, in_parts: Exported, tmp_path: Path
+) -> None:
     _, folder, program = in_parts
-    content, target = (folder / program.path).read_bytes(), targets["executorch-coreml"]()
+    sound, broken, expected = FAULTS_OF_PARTS[what]
+    content = (folder / program.path).read_bytes()
+    assert sound in content
     file = tmp_path / program.path
     file.parent.mkdir()
-
-    def faults(changed: bytes, **fields: Any) -> list[str]:
-        assert changed != content or fields
-        file.write_bytes(changed)
-        return target.faults(tmp_path, replace(program, **fields)) or []
-
-    found = set()
-    for which in range(content.count(_FIRST_BLOB)):
-        for fault in faults(_miscounted(content, which)):
-            if "says it has 99 blobs" in fault:
-                found.add(fault.partition(": ")[0] + fault.partition(": ")[2][:11])
-    assert len(found) >= 2, found
-    specified = content.replace(b"lowered_module", b"lowered_modulx", 1)
-    assert faults(specified)
+    file.write_bytes(content.replace(sound, broken, 1))
+    faults = targets["executorch-coreml"]().faults(tmp_path, program)
+    assert faults is not None
+    assert any(f.startswith(f"{program.path}, method {expected}") for f in faults), faults
 
 
 def test_parts_that_the_manifest_does_not_count_are_a_fault(in_parts: Exported) -> None:
     _, folder, program = in_parts
-
-    def counted(number: int) -> Mapping[str, Any]:
-        return {**program.delegation, "forward": {"delegates": number}}
-
     target = targets["executorch-coreml"]()
-    assert target.faults(folder, replace(program, delegation=dict(counted(2)))) == []
-    assert target.faults(folder, replace(program, delegation=dict(counted(3)))) == [
+    assert target.faults(folder, program) == []
+    more = program.delegation | {"forward": {"delegates": 3}}
+    assert target.faults(folder, replace(program, delegation=more)) == [
         f"{program.path}, method 'forward': the manifest says 3 delegates, the program calls 2"
     ]
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -26,10 +27,10 @@ from persona.formats.observation import ItemsSpec
 from persona.formats.schema import encode
 from persona.formats.slots import SlotSpec, effective, zero_edit
 from persona.method.slots import base_tensors, make_slot
-from persona_export.runner import MissingToolsError, RunnerError, run_bundle
+from persona_export.runner import Case, MissingToolsError, Report, RunnerError, run_bundle
 from persona_export.runner.build import SOURCES, build, check_ready, command
 from persona_export.runner.toolchain import MACHINES, Machine, install_tools
-from persona_export.targets import Source
+from persona_export.targets import Source, targets
 from persona_export.targets.executorch_xnnpack import ExecutorchXnnpack
 
 TARGET = ExecutorchXnnpack()
@@ -114,6 +115,22 @@ def test_the_differences_it_reports_are_those_of_its_outputs(sasrec_bundle: Bund
         assert report.cases[case].largest == pytest.approx(max(apart))
         relative = max(a / s for a, s in zip(apart, scales, strict=True))
         assert report.cases[case].relative == pytest.approx(relative)
+
+
+def test_the_worst_of_a_kind_of_cases_is_told_and_nothing_of_a_kind_that_there_is_not():
+    apart = {"base": 1e-7, "prototype.0": 2e-7, "prototype.1": 9e-7, "prototype.2": 3e-7}
+    cases = {name: Case(1.0, relative) for name, relative in apart.items()}
+    report = Report("native", "fp32", 1e-5, True, cases, {})
+    assert report.worst("base") == 1e-7
+    assert report.worst("prototype") == 9e-7
+    assert report.worst("base", "prototype") == 9e-7
+    assert report.worst("features", "posterior") is None
+    assert report.worst("prototype.1") is None
+
+
+def test_targets_that_say_they_run_in_cpp_are_those_that_its_sources_name():
+    (named,) = re.findall(r'kTarget = "(.+)"', (SOURCES / "bundle.h").read_text())
+    assert [name for name in targets if targets[name].run_in_cpp] == [named]
 
 
 @pytest.mark.parametrize("name", ["digits", "sasrec"])

@@ -1,4 +1,4 @@
-"""The packages inside an ExecuTorch program: what its Core ML delegate loads, and how.
+"""The packages inside an ExecuTorch program: what its Core ML delegate loads, and is called with.
 
 A delegate's bytes are a folder laid flat: `model.mlpackage`; `metadata.json`, which names the
 package's inputs and outputs in the order of the delegate's arguments; and `debug_info.json`.

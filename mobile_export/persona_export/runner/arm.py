@@ -154,20 +154,19 @@ def _table(rows: Iterable[Row]) -> Table:
             row.bundle,
             row.report.precision,
             row.report.machine,
-            *(_figure(row.report, *names) for names in _FIGURES),
+            *(_figure(row.report.worst(*kinds)) for kinds in _KINDS),
             f"{row.from_native:.0e}",
             "[green]equal[/]" if row.holds else "[red]DIFFERS[/]",
         )
     return table
 
 
-_FIGURES = (("base",), ("prototype",), ("edited",), ("features", "posterior"))
-"""The cases of a column, without their numbers."""
+_KINDS = (("base",), ("prototype",), ("edited",), ("features", "posterior"))
+"""The kinds of cases of a column."""
 
 
-def _figure(report: Report, *names: str) -> str:
-    found = [c.relative for name, c in report.cases.items() if name.partition(".")[0] in names]
-    return f"{max(found):.0e}" if found else "–"
+def _figure(difference: float | None) -> str:
+    return "–" if difference is None else f"{difference:.0e}"
 
 
 def main() -> int:

@@ -45,6 +45,14 @@ class Report:
     cases: Mapping[str, Case]
     outputs: Mapping[str, Array]
 
+    def worst(self, *kinds: str) -> float | None:
+        """The largest relative difference of the cases of some kinds; None where there is none.
+
+        kinds: what cases are called, without their numbers.
+        """
+        found = (c.relative for name, c in self.cases.items() if name.partition(".")[0] in kinds)
+        return max(found, default=None)
+
 
 def run_bundle(bundle: Path, machine: Machine = "native", precision: str | None = None) -> Report:
     """Run a bundle's ExecuTorch program on a machine, against its golden vectors.

@@ -47,6 +47,8 @@ class Target(ABC):
     lacks: ClassVar[Mapping[Precision, str]] = {}
     """Why the other precisions are not among them."""
     slot_feeds: ClassVar[tuple[SlotFeed, ...]] = ("inputs",)
+    run_in_cpp: ClassVar[bool] = False
+    """Whether the C++ runner takes its programs."""
 
     @abstractmethod
     def export(self, source: Source, precision: Precision, bundle: Path) -> Program:

@@ -52,8 +52,7 @@ class ExecutorchCoreML(PartitionedTarget):
 
     def export(self, source: Source, precision: Precision, bundle: Path) -> Program:
         program = super().export(source, precision, bundle)
-        outside = [m for m in program.delegation.values() if m["outside"] or m["delegates"] != 1]
-        if not outside:
+        if all(m["delegates"] == 1 and not m["outside"] for m in program.delegation.values()):
             program = replace(program, verified="interpreted")
         faults = self.faults(bundle, program)
         if faults:

@@ -53,6 +53,7 @@ class ExecutorchXnnpack(Target):
 
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
     slot_feeds: ClassVar[tuple[SlotFeed, ...]] = ("inputs", "patched")
+    run_in_cpp = True
 
     def export(self, source: Source, precision: Precision, bundle: Path) -> Program:
         folder = bundle / "executorch"

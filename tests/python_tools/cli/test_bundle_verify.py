@@ -1,13 +1,17 @@
 """`persona bundle verify` looks into packages: a fault in one fails it although all is signed."""
 
+import copy
 import json
 import shutil
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 from persona.bundles import Bundle, open_bundle
 from persona.quiet import quietly
@@ -221,6 +225,47 @@ def test_a_fault_of_a_signed_delegate_fails_verify_which_names_it(
     )
     assert f"{DELEGATE}, method 'forward': " in message
     assert said_of_it in message
+
+
+class Remainder(nn.Module):
+    """An operator that Core ML's delegate leaves to ExecuTorch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fmod(x, 0.3)
+
+
+@pytest.fixture(scope="module")
+def in_parts(digits_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The delegate holds what is before that operator and what is after it."""
+    backbone = copy.deepcopy(digits_run.backbone)
+    backbone.trunk.project = nn.Sequential(backbone.trunk.project, Remainder())
+    path = tmp_path_factory.mktemp("in-parts") / "bundle"
+    wanted = (Wanted("executorch-coreml", "fp32"),)
+    export_bundle(replace(digits_run, backbone=backbone), wanted, path, lambda _: None)
+    return open_bundle(path)
+
+
+def test_packages_of_a_program_in_parts_are_looked_into_though_nothing_here_runs_it(
+    persona, in_parts
+):
+    code, said = persona("bundle", "verify", in_parts.path)
+    assert code == DONE
+    assert said["programs"]["executorch-coreml fp32, package"] == {"passed": True, "faults": []}
+    row = said["programs"]["executorch-coreml fp32"]
+    assert (row["passed"], row["verified"]) == (None, "lowered")
+    assert "no runtime on this machine executes executorch-coreml programs" in row["reason"]
+
+
+def test_a_fault_of_one_part_fails_verify_which_names_the_part(
+    refused, in_parts, digits_run, resigned, tmp_path
+):
+    changed = miscount((in_parts.path / DELEGATE).read_bytes())
+    resigned(in_parts, digits_run, tmp_path / "bundle", {DELEGATE: changed})
+    message = refused(
+        CHECK_FAILED, "bundle.package_faulty", "bundle", "verify", tmp_path / "bundle"
+    )
+    assert f"{DELEGATE}, method 'forward': part 1 of 2: " in message
+    assert "says it has 99 blobs" in message
 
 
 # -- arm64
