@@ -20,7 +20,7 @@ from persona.method.personalise import Personaliser
 from persona.method.slots import Edit, edited_forward
 from persona.registry import Registry
 from persona.training.config import RunConfig
-from persona.training.devices import DeviceTensors, Fleet, edited_part, to_tensors
+from persona.training.devices import Devices, DeviceTensors, Fleet, edited_part, to_tensors
 from persona.training.pipeline import (
     DEVICE_SEED,
     Observed,
@@ -120,7 +120,7 @@ class Setting:
             for x, shape in s.tensors().items()
         }
 
-    def outputs(self, change: Edit, devices: DeviceTensors) -> Tensor:
+    def outputs(self, change: Edit, devices: Devices) -> Tensor:
         """What the edited backbone says to each query [D, q, outputs], under changes [D, ...]."""
         module, _ = edited_part(self.backbone, self.slots)
         found = []
@@ -131,7 +131,7 @@ class Setting:
                 found.append(edited_forward(module, self.slots, chosen, hidden))
         return torch.cat(found)
 
-    def static_outputs(self, devices: DeviceTensors) -> Tensor:
+    def static_outputs(self, devices: Devices) -> Tensor:
         """What the frozen backbone says without an edit [D, q, outputs]."""
         return self.outputs(self.nothing(len(devices)), devices)
 

@@ -18,7 +18,7 @@ from persona.baselines.nearest_centre import by_nearest_centre
 from persona.data.base import Split
 from persona.data.stable_splits import seed_of
 from persona.data.streams import streams
-from persona.training.devices import DeviceTensors, Fleet, edited_part
+from persona.training.devices import Devices, Fleet, edited_part
 from persona.training.refinement import followed, refitted
 
 
@@ -62,7 +62,7 @@ class RefittedPrototypes(FollowedPrototypes):
         self.bank.round_to_half()
 
 
-def _drifted(setting: Setting, split: Split) -> DeviceTensors:
+def _drifted(setting: Setting, split: Split) -> Devices:
     """The devices of a split as they are since the drift."""
     assert setting.config.evaluation.drift is not None
     stream = streams[setting.config.evaluation.drift]()

@@ -21,7 +21,7 @@ from persona.data import DataError, Device
 from persona.data.stable_splits import seed_of
 from persona.formats.observation import ItemsSpec
 from persona.method.slots import Edit
-from persona.training.devices import DeviceTensors, Fleet, edited_part, losses
+from persona.training.devices import Devices, Fleet, edited_part, losses
 
 STEPS = (1, 3, 10, 30, 100)
 LEARNING_RATES = (1e-3, 1e-2)
@@ -107,7 +107,7 @@ def _next_items(vocabulary: int, device: Device, items: np.ndarray) -> Device:
 
 
 def _trajectory(
-    setting: Setting, examples: DeviceTensors, steps: tuple[int, ...], rate: float
+    setting: Setting, examples: Devices, steps: tuple[int, ...], rate: float
 ) -> list[tuple[int, Edit]]:
     module, _ = edited_part(setting.backbone, setting.slots)
     with torch.random.fork_rng(devices=[]):

@@ -21,7 +21,14 @@ from persona.evaluation.protocol import (
     evaluate_devices,
 )
 from persona.evaluation.provenance import made_by
-from persona.evaluation.results import DeviceResult, ExportResult, Results, scores, table
+from persona.evaluation.results import (
+    DeviceResult,
+    ExportResult,
+    LeftOut,
+    Results,
+    scores,
+    table,
+)
 from persona.formats import schema
 from persona.formats.edit import Edit
 from persona.formats.measurement import Measurement
@@ -61,6 +68,7 @@ class Fleet:
     in_torch: Examined
     latency: Measurement
     exports: tuple[ExportResult, ...]
+    data_left_out: LeftOut
 
     def results(self, quick: bool, stages: dict[str, float], seconds: float) -> Results:
         """The results document."""
@@ -88,6 +96,7 @@ class Fleet:
             stages=stages,
             seconds=seconds,
             made_by=made_by(self.run),
+            data_left_out=self.data_left_out,
         )
 
 
@@ -141,7 +150,15 @@ def run_fleet(
     )
     bundle = visits[0].phone.bundle
     return Fleet(
-        run, exported, bundle, devices, tuple(users), in_torch, latency, _check_exports(bundle)
+        run=run,
+        exported=exported,
+        bundle=bundle,
+        devices=devices,
+        users=tuple(users),
+        in_torch=in_torch,
+        latency=latency,
+        exports=_check_exports(bundle),
+        data_left_out=LeftOut.of(data),
     )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from persona.data.base import DataError, Split, datasets
 from persona.data.image_shifts import FAMILIES
 from persona.data.image_streams import ImageStreams, Owner, StreamScenario, check_images
-from persona.data.left_out import refuse_many
+from persona.data.left_out import UNUSABLE, refuse_many
 from persona.data.stable_splits import check_shares, seed_of
 
 PIXELS = 3 * 32 * 32
@@ -125,7 +125,7 @@ class Cifar(ImageStreams):
         check_shares(shares, "images")
         settings = StreamScenario(**{"corruptions": FAMILIES} | scenario)
         read = _read(root, self.files, bad_rows)
-        self.left_out, self.faults = {"unusable rows": len(read.faults)}, read.faults
+        self.left_out, self.faults = {UNUSABLE: len(read.faults)}, read.faults
         order = np.random.default_rng(seed_of("split", split_seed)).permutation(read.train)
         cuts = (np.cumsum(list(shares.values())) * read.train).round().astype(int)
         pools = dict(zip((*shares, "adapter"), np.split(order, cuts), strict=True))

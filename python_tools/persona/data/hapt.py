@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persona.data.base import DataError, datasets
-from persona.data.left_out import UNREAD, refuse_many, unread
+from persona.data.left_out import UNREAD, UNUSABLE, refuse_many, unread
 from persona.data.rows import read_numbers
 from persona.data.sensor_streams import SensorScenario, SensorStreams, Stretch
 
@@ -168,8 +168,8 @@ class Hapt(SensorStreams):
         read = {file for key in named for file in recordings[key].files}
         others = unread(folder, {*read, folder / LABELS}, f"no recording that {LABELS} names")
         left_out = {
-            "unusable rows": len(faults),
-            f"unusable rows of {LABELS}": len(labels.faults),
+            UNUSABLE: len(faults),
+            f"{UNUSABLE} of {LABELS}": len(labels.faults),
             "stretches of transitions": len(labels.spans) - len(stretches),
             UNREAD: len(others),
         }

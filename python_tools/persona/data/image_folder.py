@@ -27,7 +27,7 @@ from persona.data.base import (
     reading_of,
     split_window,
 )
-from persona.data.left_out import refuse_many
+from persona.data.left_out import not_read, refuse_many, visible
 from persona.data.stable_splits import check_shares, seed_of, split_by_name
 
 Ints = NDArray[np.int64]
@@ -130,30 +130,27 @@ class FoundFiles:
     def faults(self) -> tuple[str, ...]:
         """What is wrong with each file that is no image at its place."""
         return (
-            *(f"{name}: not read; images are at {LAYOUT}" for name in self.elsewhere),
+            *not_read(self.elsewhere, f"images are at {LAYOUT}"),
             *(f"{name}: no PNG or JPEG" for name in self.others),
         )
 
 
 def find_images(root: Path) -> FoundFiles:
-    """The files below `root`; hidden files and folders are passed over.
+    """The visible files below `root`.
 
     Raises DataError where there is no image at its place.
     """
-    names = {
-        path.relative_to(root).as_posix()
-        for pattern in ("*/*/*", "**/*")  # Only the first of them follows links to folders.
-        for path in root.glob(pattern)
-        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(root).parts)
-    }
-    images = [name for name in sorted(names) if name.lower().endswith(SUFFIXES)]
+    # Only the first of these patterns follows links to folders.
+    found = visible(root, ("*/*/*", "**/*"))
+    names = sorted(path.relative_to(root).as_posix() for path in found)
+    images = [name for name in names if name.lower().endswith(SUFFIXES)]
     placed = tuple(name for name in images if name.count("/") == 2)
     if not placed:
         raise DataError(f"expected images at {LAYOUT} in {root}, found {_found_instead(root)}")
     return FoundFiles(
         placed,
         tuple(name for name in images if name.count("/") != 2),
-        tuple(sorted(names - set(images))),
+        tuple(name for name in names if not name.lower().endswith(SUFFIXES)),
     )
 
 

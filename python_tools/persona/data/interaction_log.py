@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persona.data.base import DataError
-from persona.data.left_out import UNREAD, refuse_many, unread, visible
+from persona.data.left_out import UNREAD, UNUSABLE, refuse_many, unread, visible
 from persona.data.rows import Clock, Floats, Ints, Rows, coded, numbers, plain_times, wrong
 
 Bools = NDArray[np.bool_]
@@ -111,7 +111,7 @@ def make_log(
     good = ~bad
     if not good.any():
         raise DataError(f"{origin} has no rows; expected one row an event")
-    left_out = Counter({"unusable rows": len(faults)})
+    left_out = Counter({UNUSABLE: len(faults)})
     if minimum_rating is not None:
         low = good & (read[1] < minimum_rating)
         left_out[f"events rated below {minimum_rating:g}"] = int(low.sum())

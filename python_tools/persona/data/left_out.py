@@ -4,7 +4,7 @@ A few faults are put up with; more than an allowed share means that the files ar
 user thinks they are.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from persona.data.base import DataError
@@ -12,36 +12,40 @@ from persona.data.base import DataError
 UNREAD = "files that were not read"
 """The reason by which `unread` files are counted."""
 
+UNUSABLE = "unusable rows"
+"""The reason by which rows with a fault are counted."""
+
 _NAMED = 5
 
 
 def visible(folder: Path, patterns: Sequence[str]) -> list[Path]:
-    """The files in a folder that fit a pattern, sorted, less those whose name begins with a dot."""
-    found = {path for pattern in patterns for path in folder.glob(pattern)}
-    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+    """The files in a folder that fit a pattern, sorted; those that are hidden are passed over.
+
+    Hidden is what has a name that begins with a dot, and what lies in such a folder below `folder`.
+    """
+    found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    return sorted(
+        path
+        for path in found
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
 
 
 def unread(
     folder: Path, read: Collection[Path], expected: str, patterns: Sequence[str] = ("*",)
 ) -> tuple[str, ...]:
-    """A fault for each file in or below a folder that fits a pattern and is not among `read`.
+    """A fault for each visible file in or below a folder that fits a pattern and is not in `read`.
 
-    Hidden files and folders, whose names begin with a dot, are passed over.
     expected: where files should be, or what was read instead.
     """
-    names = sorted(
-        {
-            path.relative_to(folder).as_posix()
-            for pattern in patterns
-            for path in folder.rglob(pattern)
-            if path not in read and path.is_file()
-        }
-    )
-    return tuple(
-        f"{name}: not read; {expected}"
-        for name in names
-        if not any(part.startswith(".") for part in name.split("/"))
-    )
+    found = visible(folder, [f"**/{pattern}" for pattern in patterns])
+    names = (path.relative_to(folder).as_posix() for path in found if path not in read)
+    return not_read(sorted(names), expected)
+
+
+def not_read(names: Iterable[str], expected: str) -> tuple[str, ...]:
+    """The fault of each file that lies where none is read from. expected: see `unread`."""
+    return tuple(f"{name}: not read; {expected}" for name in names)
 
 
 def refuse_many(

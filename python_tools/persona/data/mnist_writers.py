@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from persona.data.base import DataError, datasets
 from persona.data.image_streams import ImageStreams, Owner, StreamScenario
-from persona.data.left_out import refuse_many
+from persona.data.left_out import UNUSABLE, refuse_many
 from persona.data.stable_splits import check_shares, split_by_name
 
 Ints = NDArray[np.int64]
@@ -161,7 +161,7 @@ class MnistWriters(ImageStreams):
         self.faults = tuple(fault for part in parts for fault in part[2])
         total = len(rows) + len(self.faults)
         refuse_many(self.faults, total, str(root), "rows", "bad_rows", bad_rows)
-        self.left_out: Counter[str] = Counter({"unusable rows": len(self.faults)})
+        self.left_out: Counter[str] = Counter({UNUSABLE: len(self.faults)})
         owners = self._owners(rows, population, shares, split_seed, settings)
         super().__init__(images[:, None], rows[:, 0], 10, owners, settings)
 

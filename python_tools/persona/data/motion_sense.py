@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from persona.data.base import DataError, datasets
-from persona.data.left_out import UNREAD, refuse_many, unread
+from persona.data.left_out import UNREAD, UNUSABLE, refuse_many, unread
 from persona.data.rows import NumberTable, TextForm, number_table, read_text
 from persona.data.sensor_streams import Floats, SensorScenario, SensorStreams, Stretch
 
@@ -66,7 +66,7 @@ class MotionSense(SensorStreams):
             ACTIVITIES,
             settings,
             {
-                "unusable rows": len(faults),
+                UNUSABLE: len(faults),
                 "recordings without rows": len(empty),
                 UNREAD: len(others),
             },

@@ -11,7 +11,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from persona.data.base import DataError, datasets
-from persona.data.left_out import UNREAD, refuse_many, unread, visible
+from persona.data.left_out import UNREAD, UNUSABLE, refuse_many, unread, visible
 from persona.data.rows import (
     Floats,
     Ints,
@@ -285,7 +285,7 @@ class SensorCsv(SensorStreams):
             raise DataError(f"expected two labels or more in {root}, found only {label_names[0]}")
         others = () if root.is_file() else unread(root, paths, "only its own .csv files are")
         left_out = {
-            "unusable rows": len(log.faults),
+            UNUSABLE: len(log.faults),
             "files without rows": len(log.empty),
             UNREAD: len(others),
         }

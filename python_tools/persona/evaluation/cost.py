@@ -21,7 +21,7 @@ from persona.data import Device
 from persona.evaluation.results import Cost
 from persona.method.slots import Edit, applied
 from persona.training.devices import (
-    DeviceTensors,
+    Devices,
     Fleet,
     absent_of,
     hidden_of,
@@ -44,15 +44,12 @@ ANSWERING_MS = 30.0
 Way = Callable[[Setting, Fleet], object]
 
 
-class _OnDemand(DeviceTensors):
-    """The tensors of one device, each computed when it is first read."""
-
-    _setting: Setting
-    _devices: tuple[Device]
+class _OnDemand:
+    """`Devices` of one device, each tensor computed when it is first read."""
 
     def __init__(self, setting: Setting, device: Device) -> None:
-        object.__setattr__(self, "_setting", setting)
-        object.__setattr__(self, "_devices", (device,))
+        self._setting = setting
+        self._devices = (device,)
 
     @cached_property
     def _observed(self) -> tuple[Tensor, Tensor]:
@@ -82,7 +79,10 @@ class _OnDemand(DeviceTensors):
     def absent(self) -> Tensor | None:
         return absent_of(self._setting.backbone, self.queries)
 
-    def subset(self, index: Tensor) -> DeviceTensors:  # noqa: ARG002
+    def __len__(self) -> int:
+        return 1
+
+    def subset(self, index: Tensor) -> "_OnDemand":  # noqa: ARG002
         return self
 
 
@@ -93,12 +93,12 @@ class _OneDevice(Setting):
         (device,) = devices
         return Fleet((device,), _OnDemand(self, device))
 
-    def outputs(self, change: Edit, devices: DeviceTensors) -> Tensor:
+    def outputs(self, change: Edit, devices: Devices) -> Tensor:
         own = {name: value[0] for name, value in change.items()}
         with applied(self.backbone, self.slots, own):
             return self.static_outputs(devices)
 
-    def static_outputs(self, devices: DeviceTensors) -> Tensor:
+    def static_outputs(self, devices: Devices) -> Tensor:
         assert isinstance(devices, _OnDemand)
         with torch.inference_mode():
             said: Tensor = self.backbone(*(column[0] for column in devices.queries))

@@ -6,6 +6,7 @@ alone; the observation is pooled here with the same code as on a device.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -28,15 +29,36 @@ from persona.method.slots import Edit, edited_forward
 _CHUNK = 1024
 
 
-@dataclass(frozen=True)
-class DeviceTensors:
-    """D devices with q queries each.
+class Devices(Protocol):
+    """D devices with q queries each, computed beforehand or when they are read.
 
     observations: pooled vectors [D, width], or item ids [D, max_count] with the newest last.
     vectors: what the device-side choice of a prototype takes, [D, width].
     hidden: what the edited part of the model takes, tensors [D, q, ...]. targets: [D, q].
     absent: where a row of candidates is only padded, bool [D, q, candidates]; None where none is.
     """
+
+    @property
+    def observations(self) -> Tensor: ...
+    @property
+    def vectors(self) -> Tensor: ...
+    @property
+    def hidden(self) -> tuple[Tensor, ...]: ...
+    @property
+    def targets(self) -> Tensor: ...
+    @property
+    def absent(self) -> Tensor | None: ...
+
+    def __len__(self) -> int: ...
+
+    def subset(self, index: Tensor) -> "Devices":
+        """The devices at `index`."""
+        ...
+
+
+@dataclass(frozen=True)
+class DeviceTensors:
+    """Such devices, all of them computed."""
 
     observations: Tensor
     vectors: Tensor
@@ -58,7 +80,7 @@ class DeviceTensors:
         )
 
 
-def together(*parts: DeviceTensors) -> DeviceTensors:
+def together(*parts: Devices) -> Devices:
     """Devices of several parts as one; none with absent candidates."""
     if len(parts) == 1:
         return parts[0]
@@ -76,7 +98,7 @@ class Fleet:
     """Devices as they are and as tensors, in the same order."""
 
     devices: tuple[Device, ...]
-    tensors: DeviceTensors
+    tensors: Devices
 
 
 def edited_part(backbone: Backbone, slots: tuple[SlotSpec, ...]) -> tuple[nn.Module, bool]:
@@ -154,7 +176,7 @@ def to_tensors(
 def observed(
     backbone: Backbone, spec: ObservationSpec, devices: Sequence[Device]
 ) -> tuple[Tensor, Tensor]:
-    """The `observations` and the `vectors` of `DeviceTensors`."""
+    """The `observations` and the `vectors` of `Devices`."""
     found = observe(backbone, spec, devices)
     return (
         torch.from_numpy(np.stack([encoder_input(spec, o) for o in found])),
@@ -169,7 +191,7 @@ def queries_of(devices: Sequence[Device]) -> tuple[Tensor, ...]:
 
 
 def absent_of(backbone: Backbone, queries: tuple[Tensor, ...]) -> Tensor | None:
-    """The `absent` of `DeviceTensors`; rankers take (history, candidates), where 0 is no item."""
+    """The `absent` of `Devices`; rankers take (history, candidates), where 0 is no item."""
     if backbone.task != "ranking":
         return None
     padded = queries[1] == 0
@@ -179,7 +201,7 @@ def absent_of(backbone: Backbone, queries: tuple[Tensor, ...]) -> Tensor | None:
 def hidden_of(
     backbone: Backbone, slots: tuple[SlotSpec, ...], queries: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...]:
-    """The `hidden` of `DeviceTensors`: the trunk's outputs, or the queries where it is edited."""
+    """The `hidden` of `Devices`: the trunk's outputs, or the queries where it is edited."""
     if not edited_part(backbone, slots)[1]:
         return queries
     count, each = queries[0].shape[:2]
@@ -194,7 +216,7 @@ def hidden_of(
 
 
 def losses(
-    module: nn.Module, slots: tuple[SlotSpec, ...], change: Edit, devices: DeviceTensors
+    module: nn.Module, slots: tuple[SlotSpec, ...], change: Edit, devices: Devices
 ) -> Tensor:
     """Cross-entropy of each device [D] under its own change."""
     output = edited_forward(module, slots, change, devices.hidden)

@@ -22,7 +22,7 @@ from persona.method.adapter import Adapter
 from persona.method.evolution import follow, nearest
 from persona.method.prototypes import PrototypeBank
 from persona.training.config import PrototypeConfig
-from persona.training.devices import DeviceTensors, losses
+from persona.training.devices import Devices, losses
 from persona.training.stages import Curve, DeviceRule, Progress, fit_groups, train_device_rule
 
 Latents = NDArray[np.float32]
@@ -159,8 +159,8 @@ def refit(
     refined: Refined,
     adapter: Adapter,
     module: nn.Module,
-    train: DeviceTensors,
-    validation: DeviceTensors,
+    train: Devices,
+    validation: Devices,
     config: PrototypeConfig,
     seed: int,
     progress: Callable[[str], Progress],
@@ -178,8 +178,8 @@ def refitted(
     followed: PrototypeBank,
     adapter: Adapter,
     module: nn.Module,
-    train: DeviceTensors,
-    validation: DeviceTensors,
+    train: Devices,
+    validation: Devices,
     config: PrototypeConfig,
     seed: int,
     progress: Progress,

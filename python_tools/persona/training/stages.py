@@ -22,7 +22,7 @@ from persona.method.encoders import CLAMP
 from persona.method.prototypes import PrototypeBank
 from persona.method.slots import Edit, compose
 from persona.training.config import AdapterConfig, BackboneConfig, PrototypeConfig
-from persona.training.devices import DeviceTensors, losses, together
+from persona.training.devices import Devices, losses, together
 
 Progress = Callable[[int, int], None]
 """Called with steps done and steps in all."""
@@ -156,8 +156,8 @@ def index_batches(count: int, size: int, generator: torch.Generator) -> Iterator
 def train_adapter(
     adapter: Adapter,
     module: nn.Module,
-    train: DeviceTensors,
-    validation: DeviceTensors,
+    train: Devices,
+    validation: Devices,
     config: AdapterConfig,
     seed: int,
     progress: Progress,
@@ -187,8 +187,8 @@ def train_prototypes(
     bank: PrototypeBank,
     adapter: Adapter,
     module: nn.Module,
-    train: DeviceTensors,
-    validation: DeviceTensors,
+    train: Devices,
+    validation: Devices,
     config: PrototypeConfig,
     seed: int,
     progress: Progress,
@@ -211,8 +211,8 @@ def fit_groups(
     members: Tensor,
     own: Edit,
     module: nn.Module,
-    train: DeviceTensors,
-    validation: DeviceTensors,
+    train: Devices,
+    validation: Devices,
     config: PrototypeConfig,
     seed: int,
     progress: Progress,
@@ -276,7 +276,7 @@ class DeviceRule:
         return replace(self, weight=linear.weight.detach(), bias=linear.bias.detach())
 
 
-def _costs(bank: PrototypeBank, module: nn.Module, devices: DeviceTensors) -> Tensor:
+def _costs(bank: PrototypeBank, module: nn.Module, devices: Devices) -> Tensor:
     """Loss of each device under each prototype [D, K]."""
     columns = [
         losses(module, bank.slots, bank.chosen(torch.full((len(devices),), k)), devices)
@@ -288,8 +288,8 @@ def _costs(bank: PrototypeBank, module: nn.Module, devices: DeviceTensors) -> Te
 def train_device_rule(
     bank: PrototypeBank,
     module: nn.Module,
-    train: DeviceTensors,
-    validation: DeviceTensors,
+    train: Devices,
+    validation: Devices,
     config: PrototypeConfig,
     seed: int,
     progress: Progress,
@@ -329,14 +329,14 @@ def refine_jointly(
     bank: PrototypeBank,
     rule: DeviceRule,
     module: nn.Module,
-    train: DeviceTensors,
-    validation: DeviceTensors,
+    train: Devices,
+    validation: Devices,
     config: PrototypeConfig,
     seed: int,
     progress: Progress,
     *,
-    hardened: tuple[DeviceTensors, ...] = (),
-    held_hardened: tuple[DeviceTensors, ...] = (),
+    hardened: tuple[Devices, ...] = (),
+    held_hardened: tuple[Devices, ...] = (),
 ) -> tuple[DeviceRule, Curve]:
     """Refine group edits, the device's choice among them and individual edits together.
 
@@ -356,7 +356,7 @@ def refine_jointly(
     all_batches = index_batches(len(everyone), config.joint_batch, generator)
     vectors, held_vectors = (rule.standard(d.vectors) for d in (train, validation))
 
-    def individual(devices: DeviceTensors) -> Tensor:
+    def individual(devices: Devices) -> Tensor:
         edit, _ = adapter(devices.observations)
         with torch.no_grad():
             assignment = bank.assign(edit)
