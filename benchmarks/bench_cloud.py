@@ -1,11 +1,12 @@
 """Claim: the cloud serves three times the edits of plain Flask, and half as many again as LitServe.
 
-Side by side in one run, at 1, 8, 64 and 256 clients that each ask again as soon as they are
-answered: ours, with tokens, sequence numbers and every edit recorded in SQLite; (a) the same
-adapter one request at a time in plain Flask under the same gunicorn settings; (b) the same adapter
-behind LitServe with its batching. All three read safetensors, sign, and answer with the edit; the
-rivals know no devices and remember nothing. Beside them the floor: the adapter's forward alone, at
-its best batch, on as many cores as there are workers.
+Side by side in one run, at 1, 8, 64 and 256 clients that each ask again as soon as they have their
+edit, or after `Retry-After`, as phones do, where they are refused: ours, with tokens, sequence
+numbers and every edit recorded in SQLite; (a) the same adapter one request at a time in plain Flask
+under the same gunicorn settings; (b) the same adapter behind LitServe with its batching. All three
+read safetensors, sign, and answer with the edit; the rivals know no devices, remember nothing and
+refuse nobody. Beside them the floor: the adapter's forward alone, at its best batch, on as many
+cores as there are workers.
 
 Two adapters: `pooled` statistics, whose forward is nearly free, and `items`, a GRU over the last
 200 items, whose forward is what a request costs. The claim is judged on `items` at 64 clients:
@@ -20,6 +21,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import signal
 import socket
 import statistics
@@ -103,7 +105,8 @@ ADAPTERS = {
 class Served:
     """Edits a second, latencies in milliseconds, and the most memory of all processes in MB.
 
-    asked: requests that were answered with anything; refused: those with no edit.
+    Latencies are from the first request for an edit to the edit: refusals and waits count. asked:
+    requests that were answered with anything; refused: those with no edit.
     """
 
     rate: float
@@ -237,46 +240,60 @@ def messages(
 
 
 class Client(asyncio.Protocol):
-    """Asks again as soon as it is answered, until it is told to stop."""
+    """Asks for one edit after the other until it is told to stop; once refused, it waits first."""
 
     def __init__(
         self, request: bytes, times: list[tuple[float, float]], refused: list[int]
     ) -> None:
         self._request, self._times, self._refused = request, times, refused
-        self._buffer, self._asked, self.stopping = bytearray(), 0.0, False
+        self._buffer, self._wanted, self._stopping = bytearray(), 0.0, False
+        self._waiting: asyncio.TimerHandle | None = None
         self.closed = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: Any = transport
+        self._wanted = time.perf_counter()
         self._ask()
 
+    def stop(self) -> None:
+        """Ask no more; what was asked is waited for."""
+        self._stopping = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._transport.close()
+
     def _ask(self) -> None:
-        self._asked = time.perf_counter()
+        self._waiting = None
         self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        head = self._buffer.find(b"\r\n\r\n")
-        if head < 0:
-            return
-        text = bytes(self._buffer[:head]).lower()
-        length = int(text.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
-        if len(self._buffer) < head + 4 + length:
+        head, end, body = bytes(self._buffer).partition(b"\r\n\r\n")
+        if not end or len(body) < number(head, b"content-length"):
             return
         self._buffer.clear()
-        status = text[9:12]
-        if status == b"200":
-            self._times.append((self._asked, time.perf_counter()))
+        status, now = int(head[9:12]), time.perf_counter()
+        if status == 200:
+            self._times.append((self._wanted, now))
+            self._wanted = now
         else:
-            self._refused.append(int(status))
-        if self.stopping:
+            self._refused.append(status)
+        if self._stopping:
             self._transport.close()
+        elif wait := number(head, b"retry-after"):
+            self._waiting = asyncio.get_running_loop().call_later(wait, self._ask)
         else:
             self._ask()
 
     def connection_lost(self, _: Exception | None) -> None:
         if not self.closed.done():
             self.closed.set_result(None)
+
+
+def number(head: bytes, name: bytes) -> int:
+    """A header's whole number, or 0 where it is not sent."""
+    found = re.search(rb"\r\n" + name + rb":[ \t]*([0-9]+)", head, re.IGNORECASE)
+    return int(found[1]) if found else 0
 
 
 async def load(port: int, requests: list[bytes], seconds: float, session: int) -> Served:
@@ -299,7 +316,7 @@ async def load(port: int, requests: list[bytes], seconds: float, session: int) -
         most = max(most, memory(session))
     ended = time.perf_counter()
     for client in clients:
-        client.stopping = True
+        client.stop()
     await asyncio.wait([client.closed for client in clients], timeout=30)
     asked = len(times) + len(refused)
     waited = [1e3 * (end - start) for start, end in times if begun <= end <= ended]

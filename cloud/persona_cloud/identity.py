@@ -42,7 +42,9 @@ def enrolled_device() -> str:
     """The device whose token the request carries. Raises Problem `token.*`."""
     token = _shown_token()
     if token.expires_at <= datetime.now(UTC):
-        raise unauthorised("token.expired", f"The token expired at {format_time(token.expires_at)}")
+        raise _unauthorised(
+            "token.expired", f"The token expired at {format_time(token.expires_at)}"
+        )
     if not token.used:
         service().store.confirm(token)
     return token.device
@@ -58,7 +60,9 @@ def renewing_device(device: str) -> ShownToken:
         raise Problem("token.other_device", "The token was given to another device")
     over = token.expires_at + service().config.renewal_grace
     if over <= datetime.now(UTC):
-        raise unauthorised("token.expired", f"The token could be renewed until {format_time(over)}")
+        raise _unauthorised(
+            "token.expired", f"The token could be renewed until {format_time(over)}"
+        )
     return token
 
 
@@ -66,7 +70,7 @@ def operator(scope: Scope) -> OperatorKey:
     """The key of the operator who asks. Raises Problem `operator.*`."""
     key = service().store.operator_key(digest(_secret("operator.missing", "OPERATOR_KEY")))
     if key is None or key.revoked_at is not None:
-        raise unauthorised("operator.unknown", "The key in `Authorization` is of no operator here")
+        raise _unauthorised("operator.unknown", "The key in `Authorization` is of no operator here")
     if scope not in key.scopes:
         raise Problem(
             "operator.scope", f"Expected a key with scope {scope}, this one has {key.scopes}"
@@ -77,7 +81,7 @@ def operator(scope: Scope) -> OperatorKey:
 def _shown_token() -> ShownToken:
     token = service().store.token(digest(_secret("token.missing", "TOKEN")))
     if token is None:
-        raise unauthorised("token.unknown", "The token in `Authorization` is of no device here")
+        raise _unauthorised("token.unknown", "The token in `Authorization` is of no device here")
     g.device = token.device
     if token.revoked:
         raise shut_out()
@@ -87,15 +91,15 @@ def _shown_token() -> ShownToken:
 def _secret(missing: str, name: str) -> str:
     authorization = request.authorization
     if authorization is None or authorization.type != "bearer" or not authorization.token:
-        raise unauthorised(missing, f"Expected `Authorization: Bearer {name}`")
+        raise _unauthorised(missing, f"Expected `Authorization: Bearer {name}`")
     return authorization.token
 
 
-def unauthorised(code: str, said: str) -> Problem:
+def _unauthorised(code: str, said: str) -> Problem:
     """Why who asks is not let in, as HTTP wants it said."""
     return Problem(code, said, headers={"WWW-Authenticate": 'Bearer realm="persona"'})
 
 
 def shut_out() -> Problem:
     """What a device is told that the operator revoked."""
-    return unauthorised("token.revoked", "The device was shut out by the operator")
+    return _unauthorised("token.revoked", "The device was shut out by the operator")

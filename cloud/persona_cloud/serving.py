@@ -31,7 +31,7 @@ CONNECTIONS = 900
 """Of a process, idle ones too. Linux gives 1,024 descriptors; files and databases need some."""
 
 KEPT_SECONDS = 650
-"""How long a connection may idle: longer than proxies keep theirs, who else send on a closed one."""
+"""How long a connection may idle: longer than proxies let it, which else send on a closing one."""
 
 Ready = Callable[[str], None]
 """Called with the URL as soon as connections are taken."""

@@ -145,8 +145,8 @@ class _Answer:
 class Store:
     """One database. Safe to use from several threads and processes; each method is atomic.
 
-    reading, writing: begin a transaction that ends with the block. All queries of one that reads see
-    the same moment, on PostgreSQL too.
+    reading, writing: begin a transaction that ends with the block. In one that reads, all queries
+    see the same moment, on PostgreSQL too.
     """
 
     def __init__(self, url: str) -> None:

@@ -1,10 +1,10 @@
 """While the database is gone nobody is told anything wrong; when it is back, things go on."""
 
-import time
 from contextlib import ExitStack
 
 import httpx
 from cloud_phone import enrol_at, problem
+from load import ready, until
 from servers import free_port, postgresql
 
 from persona_cloud import CloudConfig, create_app
@@ -30,14 +30,6 @@ def test_a_database_that_goes_and_comes_back_costs_nothing_but_time(
             problem(http.get("/readyz"), 503, "server.store")
             assert http.get("/healthz").status_code == 200
         with postgresql(postgresql_folder, port):
-            wait_until(lambda: http.get("/readyz").status_code == 200)
+            until(lambda: ready(http))
             assert phone.ask(observations[0], **key).content == before.content
             assert phone.verify(phone.ask(observations[1])).info.sequence == 2
-
-
-def wait_until(true):
-    """A server that recovers accepts connections a little later than it listens."""
-    end = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.1)

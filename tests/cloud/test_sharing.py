@@ -1,34 +1,19 @@
 """What requests that come together share: one forward and then one transaction."""
 
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import httpx
 import pytest
 from cloud_phone import enrol_at
+from held import Held
+from load import until
 
 from persona.issuing import Issuer
 from persona_cloud import create_app
 from persona_cloud.service import service_of
 from persona_cloud.serving import running
 from persona_cloud.store import Store
-
-
-class Held:
-    """A method whose calls wait until they may go on. sizes: how many requests each was for."""
-
-    def __init__(self, method):
-        self.sizes, self.begun, self.open = [], threading.Semaphore(0), threading.Event()
-
-        def called(owner, requests):
-            self.sizes.append(len(requests))
-            self.begun.release()
-            self.open.wait(60)
-            return method(owner, requests)
-
-        self.called = called
 
 
 @pytest.mark.parametrize("waits", ["forward", "transaction"])
@@ -51,16 +36,9 @@ def test_those_who_come_while_edits_are_made_share_the_next_forward_and_transact
         first = pool.submit(phones[0].ask, observations[0])
         assert calls[waits].begun.acquire(timeout=60)
         others = [pool.submit(phone.ask, observations[1]) for phone in phones[1:]]
-        wait_until(lambda: len(service_of(app).making._queue) == 5)
+        until(lambda: len(service_of(app).making._queue) == 5)
         calls[waits].open.set()
         answers = [asked.result(60) for asked in (first, *others)]
         for phone, answer in zip(phones, answers, strict=True):
             assert phone.verify(answer).info.sequence == 1
     assert calls["forward"].sizes == calls["transaction"].sizes == [1, 5]
-
-
-def wait_until(true):
-    end = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.005)

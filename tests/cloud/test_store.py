@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 from databases import rows
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, func, select
 from wishes import wish
 
 from persona.issuing import Issuer
@@ -64,6 +64,18 @@ def test_processes_never_get_the_same_number_nor_wait_for_each_other_forever(url
         mine = [[n for device, n in part if device == name] for part in (first, second)]
         assert sorted(mine[0] + mine[1]) == list(range(1, len(mine[0] + mine[1]) + 1))
         assert all(numbers == sorted(numbers) for numbers in mine)
+
+
+def test_what_is_read_together_is_of_one_moment(url):
+    store, other = Store(url), Store(url)
+    store.enrol(*device("a"))
+    count = select(func.count()).select_from(Device)
+    with store.reading() as session:
+        before = session.scalar(count)
+        other.enrol(*device("b"))
+        assert (before, session.scalar(count)) == (1, 1)
+    with store.reading() as session:
+        assert session.scalar(count) == 2
 
 
 def test_numbers_go_on_after_a_restart(url):

@@ -24,7 +24,7 @@ from persona.issuing import Issuer
 from persona.signing import to_text
 from persona_cloud.api.bundle_files import bundle_url
 from persona_cloud.batching import BusyError
-from persona_cloud.identity import enrolled_device, unauthorised
+from persona_cloud.identity import enrolled_device, shut_out
 from persona_cloud.incoming import JSON, body, media_type, representation
 from persona_cloud.openapi import BINARY, Answer, Body, Operation, Parameter, operation
 from persona_cloud.outgoing import answer
