@@ -531,6 +531,16 @@ def test_the_state_that_was_kept_is_the_lowest_on_the_curve():
     assert chosen[0, 1] == checks[:, 1].max()
 
 
+def test_means_and_bounds_of_long_figures_stand_side_by_side():
+    """Three decimals with signs are wider than points; characters take 7.5 pixels at most."""
+    rows = [charts.Row("a way", Estimate(-0.002, -0.021, 0.016))]
+    chart = charts.comparison(rows, [], Gains.of(Metric.named("ndcg@10")))
+    root = ElementTree.fromstring(chart)
+    mean, bounds = (e for e in root.iter("text") if "value" in e.get("class", ""))
+    assert float(mean.get("x")) < float(bounds.get("x")) - 7 * len(bounds.text)
+    assert bounds.text == "−0.021 to +0.016"
+
+
 def aged(*shares_of_gain: float) -> Results:
     """Results with edits of the ages 0, 2, 6 … that keep so much of the gain."""
     fresh = make()

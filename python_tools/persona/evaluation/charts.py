@@ -136,7 +136,8 @@ def comparison(
         width, bottom + 44, f"{metric.title} with {LEVEL} intervals. " + "; ".join(texts) + "."
     )
     labels = max(96, 7 * min(LONGEST_LABEL, max(len(r.label) for r in every)))
-    figures = 196 if isinstance(metric, Gains) else 168
+    ranges = max(112, 14 + round(7.2 * max(len(_bounds(r, metric)) for r in every)))
+    figures = ranges + (84 if isinstance(metric, Gains) else 56)
     left, right = (8, width - 8) if narrow else (labels + 8, width - figures)
     values = [v * metric.factor for r in every for v in (r.estimate.low, r.estimate.high)]
     if isinstance(metric, Gains):
@@ -160,25 +161,35 @@ def comparison(
         if rivals and index == len(rows):
             drawing.text(8 if narrow else 0, y + (2 if narrow else 12), "heading", "Rivals")
             y += heading
-        _estimate(drawing, row, metric, x, y, narrow)
+        _estimate(drawing, row, metric, x, y, None if narrow else ranges)
         y += pitch
     return str(drawing)
 
 
+def _bounds(row: Row, metric: Metric) -> str:
+    return metric.range(row.estimate).removesuffix(metric.unit).strip()
+
+
 def _estimate(
-    drawing: _Drawing, row: Row, metric: Metric, x: _Scale, y: float, narrow: bool
+    drawing: _Drawing, row: Row, metric: Metric, x: _Scale, y: float, ranges: int | None
 ) -> None:
-    """One row: its label, its dot on its interval, its figures."""
-    mean, interval = metric.score(row.estimate.mean), metric.range(row.estimate)
-    bounds = interval.removesuffix(metric.unit).strip()
-    label = _shortened(row.label, 24 if narrow else LONGEST_LABEL)
-    drawing.text(8 if narrow else 0, y + 4, f"label {row.role}", label)
-    if narrow:
+    """One row: its label, its dot on its interval, its figures.
+
+    ranges: room for the interval's bounds at the right; None where all figures stand above the dot.
+    """
+    mean, interval, bounds = (
+        metric.score(row.estimate.mean),
+        metric.range(row.estimate),
+        _bounds(row, metric),
+    )
+    label = _shortened(row.label, 24 if ranges is None else LONGEST_LABEL)
+    drawing.text(8 if ranges is None else 0, y + 4, f"label {row.role}", label)
+    if ranges is None:
         drawing.text(NARROW - 8, y + 4, f"value end {row.role}", f"{mean} ({bounds})")
     else:
-        drawing.text(WIDE - 112, y + 4, f"value end {row.role}", mean)
+        drawing.text(WIDE - ranges, y + 4, f"value end {row.role}", mean)
         drawing.text(WIDE, y + 4, "value end quiet", bounds)
-    line = y + 18 if narrow else y
+    line = y + 18 if ranges is None else y
     low, middle, high = (
         x(v * metric.factor) for v in (row.estimate.low, row.estimate.mean, row.estimate.high)
     )
