@@ -3,8 +3,7 @@
     h_t = GRU(E[i_1] … E[i_t]),   u_t = E[i_t] + W·h_t + b,   score(c) = u_t · E[c] + β_c
     min −Σ_t log softmax(score(i_{t+1}); i_{t+1} and negatives)
 
-It has an item table of its own, wider than a device's. The papers encode a history by what the
-losses of edits teach alone (arXiv 2509.06552, section on sequence models); `ItemsEncoder` is that.
+It has an item table of its own, wider than a device's. Ours; taught by `training/ranker_lesson.py`.
 """
 
 import torch
