@@ -286,6 +286,8 @@ class Client(asyncio.Protocol):
             self._ask()
 
     def connection_lost(self, _: Exception | None) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -315,6 +317,8 @@ async def load(port: int, requests: list[bytes], seconds: float, session: int) -
         await asyncio.sleep(seconds / 4)
         most = max(most, memory(session))
     ended = time.perf_counter()
+    if lost := sum(client.closed.done() for client in clients):
+        print(f"{lost} of {len(clients)} connections were lost", file=sys.stderr)
     for client in clients:
         client.stop()
     await asyncio.wait([client.closed for client in clients], timeout=30)

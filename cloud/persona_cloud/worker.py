@@ -96,15 +96,7 @@ class Worker(ThreadWorker):
             client.setsockopt(socket.SOL_SOCKET, timeout, struct.pack("ll", ANSWER_SECONDS, 0))
         self.nr_conns += 1
         self._collect(TConn(self.cfg, client, address, listener.getsockname()))
-        if self.nr_conns >= self.worker_connections and self.keepalived_conns:
-            self._end_longest_idle()
         return True
-
-    def _end_longest_idle(self) -> None:
-        """Let idle connections keep nobody out."""
-        conn = self.keepalived_conns.popleft()
-        self.poller.unregister(conn.sock)
-        self._close(conn)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: finish what was taken, and say that there will be no more."""
@@ -140,6 +132,18 @@ class Worker(ThreadWorker):
             if now >= arriving.deadline or never:
                 said = f"{HTTPStatus.REQUEST_TIMEOUT.phrase}: not sent in {REQUEST_SECONDS:g} s."
                 self._refuse(arriving, 408, "request.slow", said)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Where no place is left, end connections that idle, the longest first.
+
+        Only here, after all that was readable in this round was read: a connection that is closed
+        before would still have its turn.
+        """
+        while self.nr_conns >= self.worker_connections and self.keepalived_conns:
+            conn = self.keepalived_conns.popleft()
+            self.poller.unregister(conn.sock)
+            self._close(conn)
 
     def _collect(self, conn: TConn) -> None:
         conn.sock.setblocking(False)
@@ -148,6 +152,8 @@ class Worker(ThreadWorker):
         self.poller.register(conn.sock, EVENT_READ, partial(self._on_arriving, arriving))
 
     def _on_arriving(self, arriving: _Arriving, client: socket.socket) -> None:
+        if self._arriving.get(id(arriving.conn)) is not arriving:
+            return  # Refused in this round, as the largest.
         try:
             part = client.recv(_READ)
         except BlockingIOError:

@@ -208,7 +208,8 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise RunError(
-            f"{path} does not fit this version's {type(module).__name__}: {error}"
+            f"{path} does not fit this version's {type(module).__name__}, which another version "
+            f"made of other parts: train again, or use the version that made the run.\n{error}"
         ) from None
     module.eval().requires_grad_(False)
 

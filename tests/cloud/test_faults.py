@@ -390,14 +390,55 @@ def test_idle_connections_keep_nobody_out(cloud):
             assert (answer.status, answer.getheader("Connection")) == (200, "keep-alive")
             answer.read()
         for _ in range(THREADS):
-            slow = connected(server)
-            rest.callback(slow.close)
-            slow.connect()
-            slow.sock.sendall(b"GET /")
+            rest.callback(half_sent(server).close)
         assert http.get("/readyz", timeout=3).status_code == 200
         idle[-1].request("GET", "/healthz")
         assert idle[-1].getresponse().status == 200, "those that idle longest go first"
         assert idle[0].sock.recv(1) == b""
+
+
+def half_sent(server):
+    """A connection with a request that goes on never."""
+    connection = connected(server)
+    connection.connect()
+    connection.sock.sendall(b"GET /")
+    return connection
+
+
+def test_connections_that_come_to_idle_in_a_full_house_make_room(cloud):
+    with cloud(workers=1, connections=THREADS + 8) as (server, http), ExitStack() as rest:
+        connections = [half_sent(server) for _ in range(THREADS + 8)]
+        for connection in connections:
+            rest.callback(connection.close)
+        for connection in connections[:4]:
+            connection.sock.sendall(b"healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+            assert connection.sock.recv(12) == b"HTTP/1.1 200"
+        assert http.get("/readyz", timeout=3).status_code == 200
+
+
+def test_a_request_on_a_connection_that_has_to_make_room_ends_no_process(cloud):
+    """It comes in the same moment as who needs the place: the process reads of both at once."""
+    with cloud(workers=1, connections=THREADS + 4) as (server, http), ExitStack() as rest:
+        http.close()  # Its connection would idle longest.
+        idle = [connected(server) for _ in range(4)]
+        for connection in idle:
+            rest.callback(connection.close)
+            connection.request("GET", "/healthz")
+            connection.getresponse().read()
+        for _ in range(THREADS - 1):
+            rest.callback(half_sent(server).close)
+        (worker,) = server.workers()
+        time.sleep(0.5)  # All are let in.
+        os.kill(worker, signal.SIGSTOP)
+        new = connected(server)
+        rest.callback(new.close)
+        for connection in (new, idle[0]):
+            connection.request("GET", "/healthz")
+        time.sleep(0.2)
+        os.kill(worker, signal.SIGCONT)
+        assert new.getresponse().status == 200
+        assert idle[0].getresponse().status == 200
+        assert server.workers() == [worker]
 
 
 def connected(server):

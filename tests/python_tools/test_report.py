@@ -568,7 +568,27 @@ def test_gains_by_the_age_of_the_edit_stand_to_scale_with_the_best_rivals():
             falls = (gains - gains[0]) / (gains[-1] - gains[0])
             np.testing.assert_allclose(down, falls, atol=1e-3)
     assert "Gain by age of the edit" in Page(render_report(found)).text
-    assert "Gain by age of the edit" not in Page(render_report(make())).text
+    same_age = replace(found, staleness=dict.fromkeys(found.staleness, 4))
+    for without in (make(), same_age):
+        assert "Gain by age of the edit" not in Page(render_report(without)).text
+
+
+def test_a_rival_that_one_age_lacks_has_no_course():
+    found = aged(1.0, 0.6, 0.1)
+    oldest = found.conditions["after 6"]
+    rest = {name: row for name, row in oldest.rows.items() if name != "prior-correction"}
+    found = replace(found, conditions=found.conditions | {"after 6": replace(oldest, rows=rest)})
+    assert [course.label for course in staleness_courses(found)] == ["Edited", "constant-edit"]
+
+
+def test_names_of_many_courses_stay_in_the_drawing():
+    points = {0: Estimate(0.01, 0.0, 0.02), 5: Estimate(0.0, -0.01, 0.01)}
+    courses = [charts.Course(f"way {i}", points) for i in range(7)]
+    for width in (charts.WIDE, charts.NARROW):
+        chart = charts.staleness(courses, Gains.of(ACCURACY), width)
+        labels = places(chart, "text", "label", "y")
+        assert labels.max() < float(ElementTree.fromstring(chart).get("height"))
+        assert len(np.unique(labels)) == 7
 
 
 @pytest.mark.parametrize("scheme", [0, 1])

@@ -139,7 +139,7 @@ def test_tensors_that_do_not_fit_the_record_are_refused(copied_run: Path):
     record = json.loads((copied_run / "run.json").read_text("utf-8"))
     record["config"]["adapter"]["hidden"] += 1
     change_record(copied_run, config=record["config"])
-    with pytest.raises(RunError, match="does not fit this version's Adapter"):
+    with pytest.raises(RunError, match=r"does not fit this version's Adapter.*: train again"):
         load_run(copied_run)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from persona.baselines.base import Rival, Setting, rivals
 from persona.baselines.validation_choice import best, held_back
+from persona.data.next_item import NextItem
 from persona.training.devices import Fleet
 from persona.training.ranker_lesson import candidates_of
 
@@ -26,7 +27,7 @@ class CloudOnly(Rival):
     trains: ClassVar[bool] = True
 
     def applies(self, setting: Setting) -> bool:
-        return setting.task == "ranking"
+        return isinstance(setting.data, NextItem)
 
     def fit(self, setting: Setting) -> None:
         self.ranker = setting.cloud_ranker

@@ -31,7 +31,7 @@ def _dense_slots(kind: Literal["low-rank", "affine"]) -> Callable[[RunConfig], R
 
 
 def _as_published(config: RunConfig) -> RunConfig:
-    """The paper's method: no prior seed, gate, hardening, next-item lesson or joint refinement."""
+    """The paper's method: no prior seed, gate, hardening, ranker or joint refinement."""
     plain = replace(
         config.adapter,
         prior_seed=False,
@@ -46,7 +46,7 @@ def _as_published(config: RunConfig) -> RunConfig:
 ABLATIONS: dict[str, Callable[[RunConfig], RunConfig]] = {
     "cross-layer transfer": _adapter(cross_layer=False),
     "prior seed": _adapter(prior_seed=False),
-    "next-item lesson": _adapter(encoder_steps=0),
+    "ranker that reads histories": _adapter(encoder_steps=0),
     "gate": _adapter(strength=False, familiarity=1.0),
     "strength": _adapter(strength=False),
     "familiarity": _adapter(familiarity=1.0),

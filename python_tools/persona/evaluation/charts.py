@@ -210,9 +210,11 @@ def staleness(courses: Sequence[Course], metric: Gains, width: int = WIDE) -> st
         + ", ".join(f"{metric.gain(e.mean)} after {age}" for age, e in sorted(c.points.items()))
         for c in courses
     ]
-    drawing = _Drawing(width, 260, f"{metric.title} by age of the edit. {'; '.join(texts)}.")
-    names = 7.5 * min(LONGEST_LABEL, max(len(c.label) for c in courses))
-    left, top, bottom = 52, 26, 214
+    height = 260 + 15 * max(0, len(courses) - 3)
+    drawing = _Drawing(width, height, f"{metric.title} by age of the edit. {'; '.join(texts)}.")
+    longest = 16 if width < WIDE else LONGEST_LABEL
+    names = 7.5 * min(longest, max(len(c.label) for c in courses))
+    left, top, bottom = 52, 26, height - 46
     right = width - names - 16
     x = _Scale(ages[0], ages[-1], left + 14, right - 14)
     low, high = (
@@ -246,9 +248,7 @@ def staleness(courses: Sequence[Course], metric: Gains, width: int = WIDE) -> st
     lowest = -math.inf
     for course in ends:
         lowest = max(y(course.points[max(course.points)].mean * metric.factor) + 4, lowest + 15)
-        drawing.text(
-            right + 12, lowest, f"label {course.role}", _shortened(course.label, LONGEST_LABEL)
-        )
+        drawing.text(right + 12, lowest, f"label {course.role}", _shortened(course.label, longest))
     return str(drawing)
 
 

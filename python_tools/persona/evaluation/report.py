@@ -50,7 +50,12 @@ ROLES: dict[str, charts.Role] = {
     "edited": "edited",
     "other_device_control": "control",
 }
-CURVES = {"backbone": "Static model", "adapter": "Adapter", "prototypes": "Group edits"}
+CURVES = {
+    "backbone": "Static model",
+    "cloud ranker": "Cloud ranker",
+    "adapter": "Adapter",
+    "prototypes": "Group edits",
+}
 PHONES = ("android", "ios", "ipados")
 
 
@@ -86,7 +91,7 @@ def render_report(results: Results) -> str:
         conditions_chart=results.conditions
         and _both(charts.comparison, condition_rows(results), [], Gains.of(metric)),
         conditions_finding=conditions_finding(results, metric),
-        staleness_chart=len(results.staleness) > 1
+        staleness_chart=len(by_staleness(results)) > 1
         and _both(charts.staleness, staleness_courses(results), Gains.of(metric)),
         reliability=[
             (LABELS[name], found.error, _both(charts.reliability, found, LABELS[name], wide=THIRD))

@@ -362,7 +362,10 @@ def by_condition(results: Results) -> dict[str, Table]:
 
 
 def by_staleness(results: Results) -> dict[int, Table]:
-    """The tables of conditions that differ in the age of their edits, from the freshest."""
+    """The tables of conditions that differ in the age of their edits, from the freshest.
+
+    Of two with one age the later stands for both.
+    """
     ages = sorted(results.staleness.items(), key=lambda item: item[1])
     return {age: results.conditions[name] for name, age in ages}
 

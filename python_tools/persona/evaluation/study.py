@@ -37,7 +37,7 @@ from persona.evaluation.provenance import made_by
 from persona.evaluation.results import WITHOUT, Cost, LeftOut, Results, Scored, scores, table
 from persona.formats import schema
 from persona.method.personalise import Personaliser
-from persona.runs import load_run, save_run
+from persona.runs import Run, RunError, load_run, save_run
 from persona.training.config import RunConfig
 from persona.training.devices import Fleet
 from persona.training.pipeline import (
@@ -264,9 +264,7 @@ def _read(place: Path, config: RunConfig) -> Training | None:
     """The training at `place`, or None where it has not been done."""
     path = place / "training.json"
     if not path.is_file():
-        if (place / "run" / "run.json").is_file() and load_run(
-            place / "run"
-        ).record.config != config:
+        if (place / "run" / "run.json").is_file() and _run_at(place).record.config != config:
             raise _other_configuration(place)
         return None
     try:
@@ -279,6 +277,15 @@ def _read(place: Path, config: RunConfig) -> Training | None:
     if training.config != config:
         raise _other_configuration(place)
     return training
+
+
+def _run_at(place: Path) -> Run:
+    try:
+        return load_run(place / "run")
+    except RunError as error:
+        raise StudyError(
+            f"{error}\nRemove {place} to train it again, or give another --out"
+        ) from None
 
 
 def _other_configuration(place: Path) -> StudyError:
