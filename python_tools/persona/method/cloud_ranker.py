@@ -65,9 +65,9 @@ class CloudRanker(nn.Module):
 
     def answers(self, windows: Tensor, candidates: Tensor) -> Tensor:
         """Scores without gradients."""
-        chunks = zip(windows.split(_CHUNK), candidates.split(_CHUNK), strict=True)
+        chunks = [slice(begin, begin + _CHUNK) for begin in range(0, len(windows), _CHUNK)]
         with torch.inference_mode():
-            return torch.cat([self(*chunk) for chunk in chunks])
+            return torch.cat([self(windows[chunk], candidates[chunk]) for chunk in chunks])
 
 
 def packed(windows: Tensor) -> Tensor:
