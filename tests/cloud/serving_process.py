@@ -16,6 +16,7 @@ import httpx
 from persona.bundles import Bundle
 from persona.runs import Run
 from persona_cloud.serving import CONNECTIONS
+from persona_cloud.worker import MAX_COLLECTED
 
 T = TypeVar("T")
 
@@ -28,6 +29,7 @@ from persona_cloud.config import Limits, Quotas
 
 wanted = json.loads(sys.argv[1])
 worker.REQUEST_SECONDS = wanted["request_seconds"]
+worker.MAX_COLLECTED = wanted["collected"]
 serving.CONNECTIONS = wanted["connections"]
 quotas = Quotas(None, None, wanted["edits_per_device"], wanted["quotas"])
 config = CloudConfig(
@@ -101,7 +103,7 @@ def serving(
     """A server whose answers name the process that made them.
 
     wanted: delay of each POST, limits, quotas' storage, edits_per_device, versions' folder,
-    request_seconds, connections.
+    request_seconds, connections, collected.
     """
     settings = {
         "run": str(run),
@@ -115,6 +117,7 @@ def serving(
         "versions": None,
         "request_seconds": 10.0,
         "connections": CONNECTIONS,
+        "collected": MAX_COLLECTED,
     } | wanted
     log = folder / "server.log"
     with (

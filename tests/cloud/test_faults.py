@@ -441,6 +441,26 @@ def test_a_request_on_a_connection_that_has_to_make_room_ends_no_process(cloud):
         assert server.workers() == [worker]
 
 
+def test_the_largest_unfinished_request_may_go_on_in_the_moment_that_it_is_refused(cloud):
+    """More of it is read in the same round: the process has to know that it is gone."""
+    announced = b"POST /v1/devices HTTP/1.1\r\nHost: here\r\nContent-Length: 900000\r\n\r\n"
+    with cloud(workers=1, collected=200_000) as (server, http), ExitStack() as rest:
+        large, small = (connected(server) for _ in range(2))
+        for connection, begun in ((large, 150_000), (small, 0)):
+            rest.callback(connection.close)
+            connection.connect()
+            connection.sock.sendall(announced + b"a" * begun)
+        time.sleep(0.5)  # Both are read.
+        (worker,) = server.workers()
+        os.kill(worker, signal.SIGSTOP)
+        for connection, more in ((small, 60_000), (large, 100)):
+            connection.sock.sendall(b"a" * more)
+            time.sleep(0.2)
+        os.kill(worker, signal.SIGCONT)
+        assert http.get("/readyz", timeout=3).status_code == 200
+        assert server.workers() == [worker]
+
+
 def connected(server):
     host, port = server.address.removeprefix("http://").split(":")
     return HTTPConnection(host, int(port), timeout=SECONDS)
