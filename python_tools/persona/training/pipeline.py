@@ -277,16 +277,17 @@ def train_editing(
     module, _ = edited_part(backbone, slots)
     adapter = build_adapter(backbone, slots, spec, a, ranker)
     calibrate_encoder(adapter.encoder, observed)
-    curves = {}
-    curves["adapter"] = train_adapter(
-        adapter,
-        module,
-        together(train, *observed.hardened),
-        together(validation, *observed.held_hardened),
-        a,
-        config.seed,
-        progress("training the adapter"),
-    )
+    curves = {
+        "adapter": train_adapter(
+            adapter,
+            module,
+            together(train, *observed.hardened),
+            together(validation, *observed.held_hardened),
+            a,
+            config.seed,
+            progress("training the adapter"),
+        )
+    }
     bank = PrototypeBank(slots, config.prototypes.count, len(slots) * a.latent)
     stage = (module, train, validation, config.prototypes, config.seed)
     curves["prototypes"] = train_prototypes(bank, adapter, *stage, progress("fitting prototypes"))
