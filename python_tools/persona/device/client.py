@@ -4,6 +4,7 @@ A request that failed on the way is repeated with the same idempotency key, so t
 with the same edit instead of making another.
 """
 
+import random
 import time
 import uuid
 from collections.abc import Callable
@@ -76,10 +77,16 @@ class SignedKeys:
 class CloudClient:
     """Talks to one cloud adapter about one model. Close it, or use it as a context manager."""
 
-    def __init__(self, url: str, model: str, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        sleep: Callable[[float], None] = time.sleep,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
         """Raises AddressError where `url` is not http:// or https:// with a host."""
         self.model = model
-        self._sleep = sleep
+        self._sleep, self._chance = sleep, chance
         self._http = httpx.Client(base_url=_address(url), timeout=TIMEOUT_SECONDS)
 
     def __enter__(self) -> "CloudClient":
@@ -172,7 +179,11 @@ class CloudClient:
         )
 
     def _send(self, method: str, path: str, **request: object) -> httpx.Response:
-        """Send, and again after a pause where the network or an overloaded cloud was at fault."""
+        """Send, and again after a pause where the network or an overloaded cloud was at fault.
+
+        The pause is up to half longer than it must be, by chance, so that devices that were refused
+        together do not come back together.
+        """
         reason = ""
         for attempt in range(ATTEMPTS):
             pause = BACK_OFF_SECONDS * 2**attempt
@@ -188,7 +199,7 @@ class CloudClient:
                 reason = f"status {response.status_code}"
                 pause = max(pause, _retry_after(response))
             if attempt < ATTEMPTS - 1:
-                self._sleep(pause)
+                self._sleep(pause * (1 + self._chance() / 2))
         raise OfflineError(
             f"{self._http.base_url} did not answer after {ATTEMPTS} attempts ({reason})"
         )

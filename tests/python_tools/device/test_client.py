@@ -32,9 +32,10 @@ class Server:
     url: str
     asked: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
     waited: list[float] = field(default_factory=list)
+    chance: float = 0.0
 
     def client(self) -> CloudClient:
-        return CloudClient(self.url, "net", sleep=self.waited.append)
+        return CloudClient(self.url, "net", sleep=self.waited.append, chance=lambda: self.chance)
 
 
 @contextmanager
@@ -110,6 +111,14 @@ def test_retry_after_is_heeded_up_to_a_limit(retry_after, pause):
     with answering(busy, EDIT) as server, server.client() as cloud:
         cloud.request_edit("token", ENVELOPE)
     assert server.waited == [pause]
+
+
+def test_devices_that_were_refused_together_come_back_apart():
+    busy = (503, {"Retry-After": "2"}, b"")
+    with answering(busy, (502, {}, b""), EDIT) as server, server.client() as cloud:
+        server.chance = 0.5
+        cloud.request_edit("token", ENVELOPE)
+    assert server.waited == [2.5, 2 * BACK_OFF_SECONDS * 1.25], "never sooner than the cloud said"
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])

@@ -12,13 +12,13 @@ struct CloudClientTests {
     private let pauses = Pauses()
     private let observation = ObservationEnvelope(bundle: "b", observation: .items([1, 2, 3]))
 
-    private func client(_ url: String) throws -> CloudClient {
-        try CloudClient(url: url) { [pauses] in await pauses.add($0) }
+    private func client(_ url: String, chance: Double = 0) throws -> CloudClient {
+        try CloudClient(url: url, chance: { chance }) { [pauses] in await pauses.add($0) }
     }
 
-    private func ask(_ server: LocalServer) async -> Result<SignedEdit, CloudError> {
+    private func ask(_ server: LocalServer, chance: Double = 0) async -> Result<SignedEdit, CloudError> {
         do {
-            let edit = try await client(server.url)
+            let edit = try await client(server.url, chance: chance)
                 .requestEdit(model: "m", token: "t", envelope: observation)
             return .success(edit)
         } catch let error as CloudError {
@@ -58,6 +58,14 @@ struct CloudClientTests {
         ])
         _ = try await ask(server).get()
         #expect(await pauses.seconds == [2, 5])
+    }
+
+    @Test func phonesThatWereRefusedTogetherComeBackApart() async throws {
+        let server = try LocalServer([
+            .init(status: 503, headers: ["Retry-After": "2"]), .init(status: 502), edit(),
+        ])
+        _ = try await ask(server, chance: 0.5).get()
+        #expect(await pauses.seconds == [2.5, 0.5], "never sooner than the cloud said")
     }
 
     @Test func afterThreeAttemptsTheCloudIsOffline() async throws {

@@ -63,15 +63,19 @@ public struct CloudClient: Sendable {
     public let url: URL
     private let session: URLSession
     private let pause: @Sendable (Double) async throws -> Void
+    private let chance: @Sendable () -> Double
 
     /// Throws `CloudError.address` where `url` is not http:// or https:// with a host.
     public init(url: String) throws(CloudError) {
-        try self.init(url: url) { try await Task.sleep(for: .seconds($0)) }
+        try self.init(url: url, chance: { .random(in: 0..<1) }) {
+            try await Task.sleep(for: .seconds($0))
+        }
     }
 
-    /// `pause` waits so many seconds between attempts.
+    /// `pause` waits so many seconds between attempts; `chance` draws from 0 to 1.
     init(
-        url text: String, pause: @escaping @Sendable (Double) async throws -> Void
+        url text: String, chance: @escaping @Sendable () -> Double,
+        pause: @escaping @Sendable (Double) async throws -> Void
     ) throws(CloudError) {
         let trimmed = text.hasSuffix("/") ? String(text.dropLast()) : text
         guard let url = URL(string: trimmed), ["http", "https"].contains(url.scheme?.lowercased()),
@@ -80,6 +84,7 @@ public struct CloudClient: Sendable {
         else { throw .address(text) }
         self.url = url
         self.pause = pause
+        self.chance = chance
         let configuration = URLSessionConfiguration.ephemeral
         configuration.timeoutIntervalForRequest = Self.timeout
         configuration.requestCachePolicy = .reloadIgnoringLocalCacheData
@@ -219,6 +224,9 @@ public struct CloudClient: Sendable {
     }
 
     /// Send, and again after a pause where the network or an overloaded cloud was at fault.
+    ///
+    /// The pause is up to half longer than it must be, by chance: phones that were refused together
+    /// would else come back together.
     private func send(_ request: URLRequest) async throws(CloudError) -> Answer {
         var reason = ""
         for attempt in 0..<Self.attempts {
@@ -238,7 +246,7 @@ public struct CloudClient: Sendable {
             }
             if attempt < Self.attempts - 1 {
                 do {
-                    try await pause(wait)
+                    try await pause(wait * (1 + chance() / 2))
                 } catch {
                     throw .offline(reason: "the request was cancelled")
                 }

@@ -120,8 +120,8 @@ private fun checkAddress(text: String) {
 
 /**
  * Repeats what the network or an overloaded cloud was at fault for: after [BACK_OFF_MS], doubled
- * each time, of which a random half is taken off so that many phones do not come back at once; or after
- * the seconds that `Retry-After` says, up to [LONGEST_WAIT_MS].
+ * each time, or after the seconds that `Retry-After` says, up to [LONGEST_WAIT_MS]. By chance up to
+ * half is added: phones that were refused together would else come back together.
  *
  * @param random a number from 0 to 1
  */
@@ -133,7 +133,7 @@ internal class Retries(private val sleep: (Long) -> Unit, private val random: ()
     fun <T> send(transport: HttpTransport, request: () -> HttpRequest, use: (HttpAnswer) -> T): T {
         var reason = ""
         for (attempt in 0 until ATTEMPTS) {
-            var pause = (BACK_OFF_MS * (1 shl attempt) * (1 - random() / 2)).toLong()
+            var pause = BACK_OFF_MS * (1 shl attempt)
             try {
                 transport.send(request()).use { answer ->
                     if (answer.status !in PASSING) return use(answer)
@@ -143,7 +143,7 @@ internal class Retries(private val sleep: (Long) -> Unit, private val random: ()
             } catch (e: IOException) {
                 reason = e.message ?: e.javaClass.simpleName
             }
-            if (attempt < ATTEMPTS - 1) sleep(pause)
+            if (attempt < ATTEMPTS - 1) sleep((pause * (1 + random() / 2)).toLong())
         }
         throw OfflineException(
             "${transport.address} did not answer after $ATTEMPTS attempts ($reason)"

@@ -117,14 +117,14 @@ class CloudClientTest {
     }
 
     @Test
-    fun `pauses double, and a random half is taken off`() {
+    fun `pauses double, and a random half is added`() {
         cloud.faults += List(3) { Fault.Problem(502, "server.failed") }
         assertFailsWith<OfflineException> { client.models() }
         assertEquals(listOf(200L, 400L), pauses)
         pauses.clear()
         cloud.faults += List(3) { Fault.Problem(502, "server.failed") }
         assertFailsWith<OfflineException> { client(cloud.address) { 1.0 }.models() }
-        assertEquals(listOf(100L, 200L), pauses)
+        assertEquals(listOf(300L, 600L), pauses)
     }
 
     @Test
@@ -135,6 +135,10 @@ class CloudClientTest {
             client.models()
             assertEquals(listOf(pause), pauses, said)
         }
+        pauses.clear()
+        cloud.faults += Fault.Problem(429, "request.too_many", retryAfter = "2")
+        client(cloud.address) { 0.5 }.models()
+        assertEquals(listOf(2500L), pauses, "never sooner than the cloud said")
     }
 
     @Test
