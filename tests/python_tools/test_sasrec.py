@@ -115,7 +115,7 @@ def test_devices_with_their_own_edits_score_as_one_by_one(model):
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():
-    with pytest.raises(ValueError, match="dim = 16 and heads = 3"):
+    with pytest.raises(ValueError, match="width = 16 and heads = 3"):
         SASRec(ITEMS, dim=16, heads=3)
 
 

@@ -64,7 +64,7 @@ class _Head(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.user = refinement(dim)
+        self.user = refinement(dim, dim)
 
     def forward(self, interests: Tensor, embeddings: Tensor, bias: Tensor) -> Tensor:
         user = interests + self.user(interests)
@@ -91,8 +91,6 @@ class DIN(NextItemRanker):
         hidden: int = 32,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__(items, length, dim)
-        if hidden < 1:
-            raise ValueError(f"hidden must be 1 or more, got {hidden}")
+        super().__init__(items, length, dim=dim, hidden=hidden)
         self.trunk = _Trunk(items, length, dim, hidden, dropout)
         self.head = _Head(dim)

@@ -17,26 +17,26 @@ from persona.backbones.next_item import NextItemHead, NextItemRanker, NextItemTr
 
 
 class _Trunk(NextItemTrunk):
-    """(history [n, length], candidates [n, c]) -> state [n, dim], embeddings [n, c, dim], bias."""
+    """(history [n, length], candidates [n, c]) -> state [n, width], embeddings, biases [n, c]."""
 
-    def __init__(self, items: int, dim: int, dropout: float) -> None:
+    def __init__(self, items: int, dim: int, width: int, dropout: float) -> None:
         super().__init__(items, dim)
-        self.input = nn.Linear(dim, 3 * dim)
-        self.recurrent = nn.Linear(dim, 3 * dim)
+        self.input = nn.Linear(dim, 3 * width)
+        self.recurrent = nn.Linear(width, 3 * width)
         self.dropout = nn.Dropout(dropout)
         self.start_items()
 
     def state(self, history: Tensor) -> Tensor:
-        """History [n, length] -> the state after the last item [n, dim]."""
+        """History [n, length] -> the state after the last item [n, width]."""
         present = (history != 0).to(self.input.weight.dtype).unsqueeze(-1)
         x = self.input(self.dropout(self.items(history)))
-        h = torch.zeros_like(self.items(history[:, 0]))
+        h = torch.zeros_like(x[:, 0, : self.recurrent.in_features])
         for given, here in zip(x.unbind(1), present.unbind(1), strict=True):
             h = self._next(given, here, h)
         return h
 
     def _next(self, given: Tensor, present: Tensor, h: Tensor) -> Tensor:
-        """One item: its share of the gates [n, 3 · dim], whether it is one [n, 1], and h."""
+        """One item: its share of the gates [n, 3 · width], whether it is one [n, 1], and h."""
         given_r, given_z, given_n = given.chunk(3, -1)
         past_r, past_z, past_n = self.recurrent(h).chunk(3, -1)
         new = torch.tanh(given_n + torch.sigmoid(given_r + past_r) * past_n)
@@ -52,10 +52,19 @@ class GRU4Rec(NextItemRanker):
 
     items: size of the catalogue; ids are 1..items, and 0 is padding on the left.
     length: how many of the last items the device looks at.
-    dim: of embeddings and state. dropout: on the embeddings of the history.
+    dim: of embeddings. width: of the state; as `dim` where none is given. dropout: on the
+    embeddings of the history.
     """
 
-    def __init__(self, items: int, length: int = 10, dim: int = 32, dropout: float = 0.1) -> None:
-        super().__init__(items, length, dim)
-        self.trunk = _Trunk(items, dim, dropout)
-        self.head = NextItemHead(dim)
+    def __init__(
+        self,
+        items: int,
+        length: int = 10,
+        dim: int = 32,
+        width: int | None = None,
+        dropout: float = 0.1,
+    ) -> None:
+        width = dim if width is None else width
+        super().__init__(items, length, dim=dim, width=width)
+        self.trunk = _Trunk(items, dim, width, dropout)
+        self.head = NextItemHead(width, dim)

@@ -1,9 +1,10 @@
 """What rankers of next items share: inputs, a tied item table, and the head that scores.
 
-    score(c) = u · e_c + β_c,   u = h + W₂ relu(W₁ h + b₁) + b₂
+    score(c) = u · e_c + β_c,   u = U h + W₂ relu(W₁ h + b₁) + b₂
 
 h is what the trunk made of the history, e_c the candidate's embedding, tied to the history's, and
-β_c its bias. The two linear layers of u are the slots; they start near u = h.
+β_c its bias. U is the identity, but where h is narrower than the embeddings. The two linear layers
+of the rest are the slots; they start near u = U h.
 """
 
 from typing import Any
@@ -16,24 +17,30 @@ from persona.backbones.base import Backbone, DynamicDim, InputSpec
 MAX_CANDIDATES = 100
 
 
-def refinement(dim: int) -> nn.Sequential:
-    """h ↦ W₂ relu(W₁ h + b₁) + b₂ on [..., dim], close to 0 before training."""
-    first, last = nn.Linear(dim, dim), nn.Linear(dim, dim)
+def refinement(width: int, dim: int) -> nn.Sequential:
+    """h [..., width] ↦ W₂ relu(W₁ h + b₁) + b₂ [..., dim], close to 0 before training."""
+    first, last = nn.Linear(width, width), nn.Linear(width, dim)
     with torch.no_grad():
         last.weight.normal_(std=0.01)
         last.bias.zero_()
     return nn.Sequential(first, nn.ReLU(), last)
 
 
-class NextItemHead(nn.Module):
-    """(state [n, dim], embeddings [n, c, dim], bias [n, c]) -> scores [n, c]."""
+def between(width: int, other: int) -> nn.Module:
+    """[..., width] -> [..., other]: what is as wide as it shall be stays as it is."""
+    return nn.Identity() if width == other else nn.Linear(width, other)
 
-    def __init__(self, dim: int) -> None:
+
+class NextItemHead(nn.Module):
+    """(state [n, width], embeddings [n, c, dim], bias [n, c]) -> scores [n, c]."""
+
+    def __init__(self, width: int, dim: int) -> None:
         super().__init__()
-        self.user = refinement(dim)
+        self.up = between(width, dim)
+        self.user = refinement(width, dim)
 
     def forward(self, state: Tensor, embeddings: Tensor, bias: Tensor) -> Tensor:
-        user = state + self.user(state)
+        user = self.up(state) + self.user(state)
         return (embeddings @ user.unsqueeze(-1)).squeeze(-1) + bias
 
 
@@ -61,15 +68,15 @@ class NextItemRanker(Backbone):
 
     Ids are 1..items, and 0 is padding on the left. A subclass sets `trunk`, a NextItemTrunk, and
     a `head` whose `user` is a `refinement`.
-    Raises ValueError where `items`, `length` or `dim` is below 1.
+    Raises ValueError where a size is below 1.
     """
 
     task = "ranking"
     trunk: NextItemTrunk
 
-    def __init__(self, items: int, length: int, dim: int) -> None:
+    def __init__(self, items: int, length: int, **sizes: int) -> None:
         super().__init__()
-        for name, value in (("items", items), ("length", length), ("dim", dim)):
+        for name, value in {"items": items, "length": length, **sizes}.items():
             if value < 1:
                 raise ValueError(f"{name} must be 1 or more, got {value}")
         self.items, self.length = items, length
@@ -95,3 +102,16 @@ class NextItemRanker(Backbone):
     def item_embeddings(self) -> Tensor:
         """The item table [items + 1, dim], detached; row 0 is padding. For the cloud's encoder."""
         return self.trunk.items.weight.detach()
+
+    def take_items(self, embeddings: Tensor, biases: Tensor) -> None:
+        """Score with this table, which training leaves as it is; biases are only a beginning."""
+        items = self.trunk.items
+        if embeddings.shape != items.weight.shape:
+            raise ValueError(
+                f"the table is {list(items.weight.shape)}, items + 1 and dim, and the one to take "
+                f"is {list(embeddings.shape)}: set dim to {embeddings.shape[1]}"
+            )
+        with torch.no_grad():
+            items.weight.copy_(embeddings)
+            self.trunk.bias.weight.copy_(biases.unsqueeze(1))
+        items.requires_grad_(False)

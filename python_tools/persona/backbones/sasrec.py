@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from persona.backbones.base import backbones
-from persona.backbones.next_item import NextItemHead, NextItemRanker, NextItemTrunk
+from persona.backbones.next_item import NextItemHead, NextItemRanker, NextItemTrunk, between
 
 # Far below any attention score, yet a binary16 number even when it is added twice.
 _MASKED = -1e4
@@ -47,26 +47,34 @@ class _Block(nn.Module):
 
 
 class _Trunk(NextItemTrunk):
-    """(history [n, length], candidates [n, c]) -> state [n, dim], embeddings [n, c, dim], bias."""
+    """(history [n, length], candidates [n, c]) -> state [n, width], embeddings, biases [n, c]."""
 
     causal: Tensor
 
     def __init__(
-        self, items: int, length: int, dim: int, layers: int, heads: int, dropout: float
+        self,
+        items: int,
+        length: int,
+        dim: int,
+        width: int,
+        layers: int,
+        heads: int,
+        dropout: float,
     ) -> None:
         super().__init__(items, dim)
-        self.position = nn.Parameter(torch.randn(length, dim) * 0.1)
-        self.blocks = nn.ModuleList(_Block(dim, heads, dropout) for _ in range(layers))
-        self.norm = nn.LayerNorm(dim)
+        self.down = between(dim, width)
+        self.position = nn.Parameter(torch.randn(length, width) * 0.1)
+        self.blocks = nn.ModuleList(_Block(width, heads, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
         self.register_buffer("causal", torch.ones(length, length).tril(), persistent=False)
         self.start_items()
 
     def states(self, history: Tensor) -> Tensor:
-        """History [n, length] -> the state after each item [n, length, dim]."""
+        """History [n, length] -> the state after each item [n, length, width]."""
         present = (history != 0).to(self.position.dtype)
         mask = (1 - self.causal * present[:, None, None, :]) * _MASKED
-        x = self.dropout(self.items(history) + self.position)
+        x = self.dropout(self.down(self.items(history)) + self.position)
         for block in self.blocks:
             x = block(x, mask)
         states: Tensor = self.norm(x)
@@ -82,8 +90,8 @@ class SASRec(NextItemRanker):
 
     items: size of the catalogue; ids are 1..items, and 0 is padding on the left.
     length: how many of the last items the device looks at.
-    dim, layers, heads, dropout: of the transformer; `heads` divides `dim`.
-    Raises ValueError when it does not.
+    dim: of embeddings. width, layers, heads, dropout: of the transformer, which is as wide as the
+    embeddings where no width is given. Raises ValueError when `heads` does not divide the width.
     """
 
     def __init__(
@@ -91,12 +99,14 @@ class SASRec(NextItemRanker):
         items: int,
         length: int = 10,
         dim: int = 32,
+        width: int | None = None,
         layers: int = 2,
         heads: int = 2,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__(items, length, dim)
-        if dim % heads:
-            raise ValueError(f"heads must divide dim, got dim = {dim} and heads = {heads}")
-        self.trunk = _Trunk(items, length, dim, layers, heads, dropout)
-        self.head = NextItemHead(dim)
+        width = dim if width is None else width
+        super().__init__(items, length, dim=dim, width=width)
+        if width % heads:
+            raise ValueError(f"heads must divide width, got width = {width} and heads = {heads}")
+        self.trunk = _Trunk(items, length, dim, width, layers, heads, dropout)
+        self.head = NextItemHead(width, dim)

@@ -92,8 +92,8 @@ class Setting:
         ranker, _ = teach_ranker(
             self.data,
             self.observation,
-            self.train.observations,
-            self.validation,
+            self.devices("adapter"),
+            self.validation.devices,
             max(self.config.backbone.steps, self.config.adapter.steps),
             self.seed,
             lambda _done, _all: None,

@@ -1,6 +1,6 @@
 """Rivals that serve everybody with a backbone of their own, trained with the same budget."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -9,7 +9,9 @@ from persona.backbones import Backbone
 from persona.baselines.base import Rival, Setting
 from persona.data import Dataset
 from persona.data.base import Arrays
+from persona.training.config import RunConfig
 from persona.training.devices import Fleet
+from persona.training.pipeline import give_items
 from persona.training.stages import train_backbone
 
 _CHUNK = 512
@@ -22,18 +24,20 @@ class OtherBackbone(Rival):
     trains: ClassVar[bool] = True
     backbone: Backbone
 
-    def train(self, setting: Setting, data: Dataset, changed: dict[str, Any]) -> None:
-        """Train a backbone of the same kind with `changed` settings on `data`.
+    def train(self, setting: Setting, data: Dataset, config: RunConfig) -> None:
+        """Train a backbone of the same kind, by the settings of `config`, on `data`.
 
-        Raises TypeError where the backbone has no such setting.
+        Raises TypeError where the backbone has no such setting, and ConfigError where it cannot
+        take the ranker's item table though `config` says so.
         """
-        config = setting.config.backbone
-        settings = {**data.backbone_settings(), **config.settings, **changed}
+        settings = {**data.backbone_settings(), **config.backbone.settings}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(setting.seed)
             self.backbone = type(setting.backbone)(**settings)
+            if config.backbone.item_table == "ranker":
+                give_items(self.backbone, setting.cloud_ranker)
             self.backbone_curve = train_backbone(
-                self.backbone, data, config, setting.seed, lambda _done, _all: None
+                self.backbone, data, config.backbone, setting.seed, lambda _done, _all: None
             )
 
     def prepared(self, queries: Arrays) -> Arrays:

@@ -25,7 +25,7 @@ class StaticGravityAligned(OtherBackbone):
 
     def fit(self, setting: Setting) -> None:
         assert isinstance(setting.data, SensorStreams)
-        self.train(setting, setting.data.gravity_aligned(), {})
+        self.train(setting, setting.data.gravity_aligned(), setting.config)
 
     def prepared(self, queries: Arrays) -> Arrays:
         return tuple(align_gravity(windows) for windows in queries)

@@ -3,7 +3,8 @@
     h_t = GRU(E[i_1] … E[i_t]),   u_t = E[i_t] + W·h_t + b,   score(c) = u_t · E[c] + β_c
     min −Σ_t log softmax(score(i_{t+1}); i_{t+1} and negatives)
 
-It has an item table of its own, wider than a device's. Ours; taught by `training/ranker_lesson.py`.
+It has an item table of its own, which a device's model may take over. Ours; taught by
+`training/ranker_lesson.py`.
 """
 
 import torch

@@ -64,6 +64,8 @@ class BackboneConfig:
 
     file: a Python file of yours that registers it, relative to the configuration.
     weights: a safetensors file to begin from, relative likewise; with steps = 0 it stays as it is.
+    item_table: of a backbone that ranks. "own": learned with the rest. "ranker": that of the
+    cloud's ranker, which adapter.encoder_steps teaches first, as it is; both are equally wide.
     steps, batch, learning_rate, weight_decay: AdamW with one cosine cycle; the checkpoint with the
     least loss on held-out devices, looked at `checks` times, is kept.
     slots: none named means the backbone's own choice.
@@ -73,6 +75,7 @@ class BackboneConfig:
     settings: dict[str, Any] = field(default_factory=dict)
     file: str | None = None
     weights: str | None = None
+    item_table: Literal["own", "ranker"] = "own"
     steps: int = 2000
     batch: int = 128
     learning_rate: float = 2e-3

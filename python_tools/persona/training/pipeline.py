@@ -17,7 +17,7 @@ from persona.data.streams import streams
 from persona.formats.observation import ItemsSpec, ObservationSpec, PooledSpec
 from persona.formats.slots import SlotKind, SlotSpec
 from persona.method.adapter import Adapter, PriorSeed
-from persona.method.cloud_ranker import CloudRanker
+from persona.method.cloud_ranker import DIM, CloudRanker
 from persona.method.encoders import ItemsEncoder, PooledEncoder, RankerEncoder
 from persona.method.gate import Familiarity, Strength
 from persona.method.prototypes import PrototypeBank
@@ -113,6 +113,36 @@ def load_weights(backbone: Backbone, config: RunConfig, folder: Path | None) -> 
         backbone.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError) as error:
         raise ConfigError(f"backbone.weights: {path} does not fit the backbone: {error}") from None
+
+
+def check_item_table(backbone: Backbone, config: RunConfig) -> None:
+    """Raises ConfigError where `backbone.item_table` asks for what cannot be."""
+    if config.backbone.item_table == "own":
+        return
+    if backbone.task != "ranking" or not config.adapter.encoder_steps:
+        raise ConfigError(
+            'backbone.item_table = "ranker" wants a ranker of items: set adapter.encoder_steps, '
+            "with data and a backbone that rank"
+        )
+    if config.backbone.weights is not None:
+        raise ConfigError(
+            "backbone.weights hold an item table of their own, which backbone.item_table = "
+            '"ranker" would replace: leave one of the two out'
+        )
+    width = backbone.item_embeddings().shape[1]
+    if width != DIM:
+        raise ConfigError(
+            f'backbone.item_table = "ranker": that table is {DIM} wide and the backbone\'s '
+            f"{width}: set dim = {DIM} in backbone.settings"
+        )
+
+
+def give_items(backbone: Backbone, ranker: CloudRanker) -> None:
+    """Have a backbone rank with the ranker's items. Raises ConfigError where it cannot."""
+    try:
+        backbone.take_items(ranker.items.weight.detach(), ranker.bias.weight.detach()[:, 0])
+    except (ValueError, NotImplementedError) as error:
+        raise ConfigError(f'backbone.item_table = "ranker": {error}') from None
 
 
 def build_slots(backbone: Backbone, config: RunConfig) -> tuple[SlotSpec, ...]:
@@ -328,25 +358,29 @@ def train(
     backbone = build_backbone(config, settings, folder)
     check_backbone(backbone, settings)
     check_windows(config.adapter, data)
+    check_item_table(backbone, config)
     load_weights(backbone, config, folder)
     slots = build_slots(backbone, config)
-    curve = train_backbone(
-        backbone, data, config.backbone, config.seed, progress("training the static backbone")
-    )
     spec = build_observation(backbone, data, config)
-    observed = observe_devices(config, data, backbone, slots, spec, progress)
-    curves = {"backbone": curve}
+    curves = {}
     ranker = None
     if config.adapter.encoder_steps and isinstance(spec, ItemsSpec):
+        seed = DEVICE_SEED + config.seed
         ranker, curves["cloud ranker"] = teach_ranker(
             data,
             spec,
-            observed.train.observations,
-            observed.validation,
+            data.devices("adapter", config.adapter.devices, seed),
+            data.devices("validation", config.adapter.validation_devices, seed),
             config.adapter.encoder_steps,
             config.seed,
             progress("teaching the cloud's ranker"),
         )
+        if config.backbone.item_table == "ranker":
+            give_items(backbone, ranker)
+    curves["backbone"] = train_backbone(
+        backbone, data, config.backbone, config.seed, progress("training the static backbone")
+    )
+    observed = observe_devices(config, data, backbone, slots, spec, progress)
     editing = train_editing(config, backbone, slots, spec, observed, ranker, progress)
     return Trained(
         config,

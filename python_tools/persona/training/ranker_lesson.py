@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from persona.data import Dataset, Device
 from persona.data.next_item import NextItem
-from persona.formats.observation import ItemsSpec
+from persona.formats.observation import ItemsObservation, ItemsSpec
 from persona.method.cloud_ranker import CloudRanker, packed
-from persona.training.devices import Fleet
+from persona.training.devices import encoder_input
 from persona.training.stages import (
     Curve,
     Progress,
@@ -46,6 +46,12 @@ _DRAWN = 1_000
 def candidates_of(devices: Sequence[Device]) -> Tensor:
     """The candidates of every query [D, q, c]; 0 pads."""
     return torch.from_numpy(np.stack([device.queries[1] for device in devices]))
+
+
+def windows_of(spec: ItemsSpec, devices: Sequence[Device]) -> Tensor:
+    """What each device observes [D, max_count], newest last; 0 pads."""
+    newest = (ItemsObservation(device.window[0][-spec.max_count :]) for device in devices)
+    return torch.from_numpy(np.stack([encoder_input(spec, window) for window in newest]))
 
 
 def training_windows(
@@ -78,31 +84,33 @@ def training_windows(
 def teach_ranker(
     data: Dataset,
     spec: ItemsSpec,
-    observed: Tensor,
-    validation: Fleet,
+    train: Sequence[Device],
+    validation: Sequence[Device],
     steps: int,
     seed: int,
     progress: Progress,
 ) -> tuple[CloudRanker, Curve]:
     """A ranker after so many steps, and its loss on validation devices, whose best state is kept.
 
-    observed: windows of the devices that the adapter trains on [D, length].
+    train: the devices that the adapter trains on.
     """
-    windows = training_windows(data, spec, observed, min(WINDOWS, steps * BATCH), seed)
+    windows = training_windows(
+        data, spec, windows_of(spec, train), min(WINDOWS, steps * BATCH), seed
+    )
     met = windows.unique()[1:]
     windows = packed(windows)
     generator = torch.Generator().manual_seed(seed)
     batches = index_batches(len(windows), BATCH, generator)
-    asked = candidates_of(validation.devices)
+    held, asked = windows_of(spec, validation), candidates_of(validation)
+    targets = torch.from_numpy(np.concatenate([device.targets for device in validation]))
 
     def loss() -> Tensor:
         drawn = met[torch.randint(len(met), (NEGATIVES,), generator=generator)]
         return ranker.loss(windows[next(batches)], drawn)
 
     def check() -> float:
-        scores = ranker(validation.tensors.observations, asked)
-        scores = scores.masked_fill(asked == 0, -torch.inf)
-        return float(F.cross_entropy(scores.flatten(0, 1), validation.tensors.targets.flatten()))
+        scores = ranker(held, asked).masked_fill(asked == 0, -torch.inf)
+        return float(F.cross_entropy(scores.flatten(0, 1), targets))
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

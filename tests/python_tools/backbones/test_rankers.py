@@ -17,10 +17,19 @@ def name(request):
     return request.param
 
 
+@pytest.fixture(params=[DIM, 10])
+def width(request, name) -> int:
+    """Of the state: of the items' width, or narrower where the backbone can be."""
+    if name == "din" and request.param != DIM:
+        pytest.skip("the state of DIN is a sum of items, and so as wide as they are")
+    return request.param
+
+
 @pytest.fixture
-def fresh(name) -> NextItemRanker:
+def fresh(name, width) -> NextItemRanker:
     torch.manual_seed(0)
-    return backbones[name](ITEMS, length=LENGTH, dim=DIM).eval()
+    settings = {} if width == DIM else {"width": width}
+    return backbones[name](ITEMS, length=LENGTH, dim=DIM, **settings).eval()
 
 
 @pytest.fixture
@@ -113,11 +122,22 @@ def test_gradients_reach_every_parameter(model):
     assert not model.trunk.items.weight.grad[0].any(), "padding is not learned"
 
 
-def test_default_slots_are_the_two_small_layers_of_the_head(model):
+def test_default_slots_are_the_two_small_layers_of_the_head(model, width):
     assert list(model.default_slots()) == ["head.user.0", "head.user.2"]
-    for slot_name, settings in model.default_slots().items():
+    for (slot_name, settings), out in zip(model.default_slots().items(), (width, DIM), strict=True):
         slot = make_slot(model, slot_name, **settings)
-        assert (slot.out, slot.in_, slot.bound, slot.bias) == (DIM, DIM, 0.5, True)
+        assert (slot.out, slot.in_, slot.bound, slot.bias) == (out, width, 0.5, True)
+
+
+def test_a_narrow_state_is_widened_before_it_meets_the_candidates(model, width):
+    state, embeddings, bias = model.trunk(history(1, 2, 3), candidates())
+    assert state.shape[-1] == width
+    user = model.head.user(state)
+    user += state if width == DIM else state @ model.head.up.weight.T + model.head.up.bias
+    expected = torch.einsum("ncd,n...d->nc", embeddings, user)
+    if user.dim() == 3:
+        expected = torch.einsum("ncd,ncd->nc", embeddings, user)
+    torch.testing.assert_close(model(history(1, 2, 3), candidates()), expected + bias)
 
 
 def test_an_affine_slot_scales_and_shifts_what_its_layer_gives(model):
@@ -151,7 +171,33 @@ def test_inputs_stay_below_their_vocabulary(model):
         model.vocabulary_of("image")
 
 
-@pytest.mark.parametrize("setting", ["items", "length", "dim"])
+def test_a_table_that_was_taken_scores_and_stays_as_it_is(fresh):
+    table = torch.randn(ITEMS + 1, DIM, generator=torch.Generator().manual_seed(6))
+    biases = torch.randn(ITEMS + 1, generator=torch.Generator().manual_seed(7))
+    fresh.take_items(table, biases)
+    asked = candidates()
+    _, embeddings, bias = fresh.trunk(history(1, 2, 3), asked)
+    torch.testing.assert_close(embeddings, table[asked])
+    torch.testing.assert_close(bias, biases[asked])
+    scores = fresh(history(1, 2, 3), asked)
+    nn.functional.cross_entropy(scores, torch.tensor([4])).backward()
+    assert fresh.trunk.items.weight.grad is None
+    assert fresh.trunk.bias.weight.grad is not None
+    assert torch.equal(fresh.item_embeddings(), table)
+
+
+def test_a_table_of_another_width_is_refused_in_words(fresh):
+    before = fresh.item_embeddings().clone()
+    with pytest.raises(
+        ValueError, match=r"\[51, 16\], .* the one to take is \[51, 9\]: set dim to 9"
+    ):
+        fresh.take_items(torch.zeros(ITEMS + 1, 9), torch.zeros(ITEMS + 1))
+    assert torch.equal(fresh.item_embeddings(), before)
+
+
+@pytest.mark.parametrize("setting", ["items", "length", "dim", "width"])
 def test_settings_below_one_are_refused(name, setting):
+    if (name, setting) == ("din", "width"):
+        pytest.skip("DIN has no width of its own")
     with pytest.raises(ValueError, match=f"{setting} must be 1 or more, got 0"):
         backbones[name](**{"items": ITEMS, "length": LENGTH, "dim": DIM, setting: 0})

@@ -82,8 +82,8 @@ def taught(setting: Setting, steps: int = 150) -> CloudRanker:
     ranker, _ = teach_ranker(
         setting.data,
         setting.observation,
-        setting.train.observations,
-        setting.validation,
+        setting.devices("adapter"),
+        setting.validation.devices,
         steps,
         setting.seed,
         lambda _done, _all: None,
