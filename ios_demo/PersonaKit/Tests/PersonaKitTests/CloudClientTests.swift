@@ -13,10 +13,14 @@ struct CloudClientTests {
     private let observation = ObservationEnvelope(bundle: "b", observation: .items([1, 2, 3]))
 
     private func client(_ url: String, chance: Double = 0) throws -> CloudClient {
-        try CloudClient(url: url, chance: { chance }) { [pauses] in await pauses.add($0) }
+        try CloudClient(
+            url: url, chance: { chance }, pause: { [pauses] in await pauses.add($0) }
+        )
     }
 
-    private func ask(_ server: LocalServer, chance: Double = 0) async -> Result<SignedEdit, CloudError> {
+    private func ask(
+        _ server: LocalServer, chance: Double = 0
+    ) async -> Result<SignedEdit, CloudError> {
         do {
             let edit = try await client(server.url, chance: chance)
                 .requestEdit(model: "m", token: "t", envelope: observation)

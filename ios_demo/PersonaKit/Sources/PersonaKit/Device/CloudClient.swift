@@ -67,9 +67,10 @@ public struct CloudClient: Sendable {
 
     /// Throws `CloudError.address` where `url` is not http:// or https:// with a host.
     public init(url: String) throws(CloudError) {
-        try self.init(url: url, chance: { .random(in: 0..<1) }) {
-            try await Task.sleep(for: .seconds($0))
-        }
+        try self.init(
+            url: url, chance: { .random(in: 0..<1) },
+            pause: { try await Task.sleep(for: .seconds($0)) }
+        )
     }
 
     /// `pause` waits so many seconds between attempts; `chance` draws from 0 to 1.
