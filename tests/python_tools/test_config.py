@@ -209,5 +209,5 @@ def test_a_misspelt_data_setting_is_answered_with_those_there_are(data, tmp_path
 def test_a_wrong_backbone_setting_is_answered_with_those_there_are():
     for settings in ({"heads": 3}, {"heads": 0}, {"hedas": 2}):
         config = RunConfig("mine", DataConfig("interactions"), BackboneConfig("sasrec", settings))
-        with pytest.raises(ConfigError, match=r"it takes items, length, dim, layers, heads"):
+        with pytest.raises(ConfigError, match=r"it takes items, length, dim, width, layers, heads"):
             build_backbone(config, {"items": 9, "length": 4}, None)
