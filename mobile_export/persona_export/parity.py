@@ -23,6 +23,9 @@ from persona_export.runner import Machine, RunnerError, run_bundle
 from persona_export.runner.build import build
 from persona_export.targets import Executor, ExportError, NotRunnableError, Target, targets
 
+_COARSE = 3
+"""Differences up to so many tolerances are what rounding does; larger ones are a fault."""
+
 Changes = tuple[Mapping[str, Array], Mapping[str, Array]]
 """A prototype, and an edit on top of it."""
 
@@ -105,10 +108,15 @@ def check_program(
 
 def _require(program: Program, what: str, found: float) -> None:
     if not found <= program.tolerance:
+        coarse = program.precision != "fp32" and found < _COARSE * program.tolerance
+        advice = (
+            f"{program.precision} is too coarse for this model by a little: try --precision fp32"
+            if coarse
+            else "Does the model's forward call each slot's layer as a module?"
+        )
         raise ExportError(
             f"{program.target} {program.precision} differs from PyTorch by {found:.2g} "
-            f"({what}); {program.tolerance:g} is allowed. "
-            "Does the model's forward call each slot's layer as a module?"
+            f"({what}); {program.tolerance:g} is allowed. {advice}"
         )
 
 

@@ -269,6 +269,19 @@ def test_one_wrong_slot_value_is_noticed(small, tensor):
         check_program(TARGET, folder, program, slots, wrong, (), golden)
 
 
+def test_half_precision_that_is_a_little_too_coarse_is_told_from_a_fault(small):
+    folder, program, slots, base, golden = small
+    wrong = {name: value.copy() for name, value in base.items()}
+    wrong["second.bias"].flat[3] += 0.05
+    for tolerance, advice in ((0.02, "try --precision fp32"), (1e-4, "as a module")):
+        half = replace(program, precision="fp16", tolerance=tolerance)
+        with pytest.raises(ExportError, match=advice):
+            check_program(TARGET, folder, half, slots, wrong, (), golden)
+    full = replace(program, tolerance=0.02)
+    with pytest.raises(ExportError, match="as a module"):
+        check_program(TARGET, folder, full, slots, wrong, (), golden)
+
+
 def test_a_transposed_square_slot_is_noticed(small):
     folder, program, slots, base, golden = small
     wrong = {**base, "first.weight": base["first.weight"].T.copy()}
