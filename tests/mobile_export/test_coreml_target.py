@@ -137,7 +137,7 @@ def image_net() -> Backbone:
 @pytest.fixture(scope="module")
 def sasrec() -> Backbone:
     torch.manual_seed(0)
-    return SASRec(items=60).eval()
+    return SASRec(items=60, dim=32, width=16).eval()
 
 
 KINDS = [("dense", "low-rank", "affine"), ("low-rank", "dense", "affine")]
@@ -259,8 +259,8 @@ def test_inputs_come_in_order_and_feeds_are_optional_with_default_zero(
     assert [(f.name, str(f.type), f.optional, f.default) for f in program.inputs] == [
         ("history", "int32[1, 10]", False, None),
         ("candidates", "int32[1, ?]", False, None),
-        ("head_user_0_weight", "float32[32, 32]", True, 0.0),
-        ("head_user_0_bias", "float32[32]", True, 0.0),
+        ("head_user_0_weight", "float32[16, 16]", True, 0.0),
+        ("head_user_0_bias", "float32[16]", True, 0.0),
     ]
     assert program.inputs[1].limits == ((1, 1), (1, 100))
     assert [(f.name, f.type.dtype) for f in program.outputs] == [("output", "float32")]

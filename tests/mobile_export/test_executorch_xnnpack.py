@@ -110,7 +110,7 @@ def _image_net() -> tuple[Backbone, tuple[SlotSpec, ...]]:
 
 def _sasrec() -> tuple[Backbone, tuple[SlotSpec, ...]]:
     torch.manual_seed(2)
-    backbone = SASRec(items=50, length=4, dim=8, layers=1).eval()
+    backbone = SASRec(items=50, length=4, dim=8, width=6, layers=1).eval()
     return backbone, (
         make_slot(backbone, "trunk.norm", "affine"),
         make_slot(backbone, "head.user.0", "dense"),
