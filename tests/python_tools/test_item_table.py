@@ -109,6 +109,15 @@ def test_what_cannot_be_is_said_before_anything_is_trained(part, changes, said):
     assert not stages
 
 
+def test_pictures_have_no_ranker():
+    steps = replace(CONFIG.adapter, encoder_steps=5, min_window=3)
+    pictures = replace(
+        CONFIG, data=DataConfig("digits"), backbone=BackboneConfig("image-net"), adapter=steps
+    )
+    with pytest.raises(ConfigError, match="does classification: leave it at 0"):
+        train(pictures, open_dataset(pictures, None), None, silent)
+
+
 def test_a_larger_backbone_of_another_width_is_refused_in_words(setting):
     wider = replace(setting.config, evaluation=EvaluationConfig(larger={"dim": 96}))
     with pytest.raises(ConfigError, match=r"one to take is \[151, 64\]: set dim to 64"):

@@ -115,11 +115,16 @@ def load_weights(backbone: Backbone, config: RunConfig, folder: Path | None) -> 
         raise ConfigError(f"backbone.weights: {path} does not fit the backbone: {error}") from None
 
 
-def check_item_table(backbone: Backbone, config: RunConfig) -> None:
-    """Raises ConfigError where `backbone.item_table` asks for what cannot be."""
+def check_ranker(backbone: Backbone, config: RunConfig) -> None:
+    """Raises ConfigError where the cloud's ranker, or its item table, is wanted and cannot be."""
+    if config.adapter.encoder_steps and backbone.task != "ranking":
+        raise ConfigError(
+            "adapter.encoder_steps teaches a ranker of items, and this backbone does "
+            f"{backbone.task}: leave it at 0"
+        )
     if config.backbone.item_table == "own":
         return
-    if backbone.task != "ranking" or not config.adapter.encoder_steps:
+    if not config.adapter.encoder_steps:
         raise ConfigError(
             'backbone.item_table = "ranker" wants a ranker of items: set adapter.encoder_steps, '
             "with data and a backbone that rank"
@@ -358,7 +363,7 @@ def train(
     backbone = build_backbone(config, settings, folder)
     check_backbone(backbone, settings)
     check_windows(config.adapter, data)
-    check_item_table(backbone, config)
+    check_ranker(backbone, config)
     load_weights(backbone, config, folder)
     slots = build_slots(backbone, config)
     spec = build_observation(backbone, data, config)
