@@ -12,23 +12,28 @@ from persona.method.slots import applied, make_slot
 ITEMS, LENGTH, DIM = 50, 6, 16
 
 
-@pytest.fixture(params=["sasrec", "gru4rec", "din"])
-def name(request):
-    return request.param
+NARROW = {"width": 10}
+"""The state of DIN is a sum of items, and so as wide as they are."""
 
 
-@pytest.fixture(params=[DIM, 10])
-def width(request, name) -> int:
-    """Of the state: of the items' width, or narrower where the backbone can be."""
-    if name == "din" and request.param != DIM:
-        pytest.skip("the state of DIN is a sum of items, and so as wide as they are")
+@pytest.fixture(
+    params=[("sasrec", {}), ("sasrec", NARROW), ("gru4rec", {}), ("gru4rec", NARROW), ("din", {})],
+    ids=lambda kind: "-".join([kind[0], *kind[1]]),
+)
+def kind(request):
     return request.param
 
 
 @pytest.fixture
-def fresh(name, width) -> NextItemRanker:
+def width(kind) -> int:
+    """Of the state: as the items, or narrower."""
+    return kind[1].get("width", DIM)
+
+
+@pytest.fixture
+def fresh(kind) -> NextItemRanker:
     torch.manual_seed(0)
-    settings = {} if width == DIM else {"width": width}
+    name, settings = kind
     return backbones[name](ITEMS, length=LENGTH, dim=DIM, **settings).eval()
 
 
@@ -195,9 +200,13 @@ def test_a_table_of_another_width_is_refused_in_words(fresh):
     assert torch.equal(fresh.item_embeddings(), before)
 
 
-@pytest.mark.parametrize("setting", ["items", "length", "dim", "width"])
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        *((n, s) for n in ("sasrec", "gru4rec", "din") for s in ("items", "length", "dim")),
+        *(("sasrec", "width"), ("gru4rec", "width"), ("din", "hidden")),
+    ],
+)
 def test_settings_below_one_are_refused(name, setting):
-    if (name, setting) == ("din", "width"):
-        pytest.skip("DIN has no width of its own")
     with pytest.raises(ValueError, match=f"{setting} must be 1 or more, got 0"):
         backbones[name](**{"items": ITEMS, "length": LENGTH, "dim": DIM, setting: 0})
