@@ -109,7 +109,7 @@ class NextItemRanker(Backbone):
         if embeddings.shape != items.weight.shape:
             raise ValueError(
                 f"the table is {list(items.weight.shape)}, items + 1 and dim, and the one to take "
-                f"is {list(embeddings.shape)}: set dim to {embeddings.shape[1]}"
+                f"is {list(embeddings.shape)}: set dim = {embeddings.shape[1]}"
             )
         with torch.no_grad():
             items.weight.copy_(embeddings)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from persona.backbones import Backbone
 from persona.data import DataError, Dataset, Device, datasets
@@ -134,18 +134,19 @@ def check_ranker(backbone: Backbone, config: RunConfig) -> None:
             "backbone.weights hold an item table of their own, which backbone.item_table = "
             '"ranker" would replace: leave one of the two out'
         )
-    width = backbone.item_embeddings().shape[1]
-    if width != DIM:
-        raise ConfigError(
-            f'backbone.item_table = "ranker": that table is {DIM} wide and the backbone\'s '
-            f"{width}: set dim = {DIM} in backbone.settings"
-        )
+    # An empty table now, so that a backbone which cannot take one says so before the lesson.
+    items = len(backbone.item_embeddings())
+    _give_table(backbone, torch.zeros(items, DIM), torch.zeros(items))
 
 
 def give_items(backbone: Backbone, ranker: CloudRanker) -> None:
     """Have a backbone rank with the ranker's items. Raises ConfigError where it cannot."""
+    _give_table(backbone, ranker.items.weight.detach(), ranker.bias.weight.detach()[:, 0])
+
+
+def _give_table(backbone: Backbone, embeddings: Tensor, biases: Tensor) -> None:
     try:
-        backbone.take_items(ranker.items.weight.detach(), ranker.bias.weight.detach()[:, 0])
+        backbone.take_items(embeddings, biases)
     except (ValueError, NotImplementedError) as error:
         raise ConfigError(f'backbone.item_table = "ranker": {error}') from None
 

@@ -139,10 +139,10 @@ def test_a_narrow_state_is_widened_before_it_meets_the_candidates(model, width):
     assert state.shape[-1] == width
     user = model.head.user(state)
     user += state if width == DIM else state @ model.head.up.weight.T + model.head.up.bias
-    expected = torch.einsum("ncd,n...d->nc", embeddings, user)
-    if user.dim() == 3:
-        expected = torch.einsum("ncd,ncd->nc", embeddings, user)
-    torch.testing.assert_close(model(history(1, 2, 3), candidates()), expected + bias)
+    if user.dim() == 2:  # one for all candidates; DIN has one for each
+        user = user[:, None]
+    expected = (embeddings * user).sum(-1) + bias
+    torch.testing.assert_close(model(history(1, 2, 3), candidates()), expected)
 
 
 def test_an_affine_slot_scales_and_shifts_what_its_layer_gives(model):
@@ -194,7 +194,7 @@ def test_a_table_that_was_taken_scores_and_stays_as_it_is(fresh):
 def test_a_table_of_another_width_is_refused_in_words(fresh):
     before = fresh.item_embeddings().clone()
     with pytest.raises(
-        ValueError, match=r"\[51, 16\], .* the one to take is \[51, 9\]: set dim to 9"
+        ValueError, match=r"\[51, 16\], .* the one to take is \[51, 9\]: set dim = 9"
     ):
         fresh.take_items(torch.zeros(ITEMS + 1, 9), torch.zeros(ITEMS + 1))
     assert torch.equal(fresh.item_embeddings(), before)
