@@ -100,6 +100,20 @@ def test_taught_twice_it_is_the_same_ranker_and_one_that_knows_something(ranking
     assert float(score("ranking", said, fleet.tensors.targets).mean()) > chance + 0.03
 
 
+def test_what_it_is_taught_holds_no_window_of_who_chooses_its_state(rankings: Setting, monkeypatch):
+    seen, loss = set(), CloudRanker.loss
+
+    def watched(ranker, histories, negatives):
+        seen.update(written(row[row > 0]) for row in histories)
+        return loss(ranker, histories, negatives)
+
+    monkeypatch.setattr(CloudRanker, "loss", watched)
+    taught(rankings, 40)
+    teachers = histories(rankings, "backbone", "adapter")
+    assert len(seen) > len(rankings.train)
+    assert all(any(window in whole for whole in teachers) for window in seen)
+
+
 def test_images_have_no_histories_to_learn_from(images: Setting, rankings: Setting):
     with pytest.raises(TrainingError, match=r"Digits does not have; set adapter\.encoder_steps"):
         training_windows(images.data, rankings.observation, rankings.train.observations, 5, 0)
