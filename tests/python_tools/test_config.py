@@ -182,6 +182,8 @@ def test_the_command_ends_with_the_message_and_code_2(written, tmp_path):
         ("[adapter]", "dropout = 1.5", "dropout must be 0 or more and below 1, got 1.5"),
         ("[adapter]", "latent = 0", "latent must be 1 or more"),
         ("[adapter]", "familiarity = 1.2", "familiarity must be 1 or less"),
+        ("[adapter]", "exposure = true\nfamiliarity = 0.9", "name streams in hardening"),
+        ("[adapter]", 'exposure = true\nhardening = ["short"]', "set familiarity below 1"),
         ("[adapter]", "min_window = 9\nmax_window = 8", "max_window must be min_window or more"),
         ("[adapter]", "devices = 5", "prototypes.count is 8, more than the 5 devices"),
         ("[prototypes]", "joint_steps = -1", "joint_steps must be 0 or more"),

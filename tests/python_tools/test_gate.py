@@ -3,11 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from scipy.special import erf
+from torch import nn
 
 from persona.formats.slots import SlotKind, SlotSpec
 from persona.method.adapter import Adapter, scaled
 from persona.method.encoders import PooledEncoder
 from persona.method.gate import EXPLAINED, Familiarity, Strength
+from persona.training.devices import DeviceTensors
+from persona.training.gate_lesson import expose, pays
+from persona.training.stages import Curve
 
 WIDTH, LATENT = 12, 4
 DENSE = SlotSpec("head.0", SlotKind.DENSE, 3, 5, 0, True, 0.5, 3.0)
@@ -24,13 +29,120 @@ def observations() -> torch.Tensor:
 
 @pytest.fixture
 def familiarity(observations: torch.Tensor) -> Familiarity:
-    found = Familiarity(WIDTH)
-    found.calibrate(observations[:400], observations[400:], 0.95)
+    found = Familiarity(WIDTH, exposed=False)
+    found.fit(observations[:400])
+    found.limit(observations[400:], 0.95)
     return found
 
 
+@pytest.fixture
+def spoilt(observations: torch.Tensor) -> torch.Tensor:
+    """Ordinary observations but for a small offset of one value: inside every limit of the rest."""
+    offset = torch.zeros(WIDTH)
+    offset[5] = 0.2
+    return observations + offset
+
+
+def exposed_to(observations: torch.Tensor, spoilt: torch.Tensor) -> tuple[Familiarity, Curve]:
+    torch.manual_seed(0)
+    found = Familiarity(WIDTH, exposed=True)
+    found.fit(observations[:400])
+    curve = expose(
+        found,
+        observations[:400],
+        observations[400:],
+        [spoilt[:100], spoilt[100:200]],
+        [spoilt[400:450], spoilt[450:]],
+        0,
+        lambda _done, _all: None,
+    )
+    found.limit(observations[400:], 0.95)
+    return found, curve
+
+
 def test_everything_is_familiar_before_calibration():
-    assert Familiarity(WIDTH)(torch.full((2, WIDTH), 1e6)).tolist() == [1, 1]
+    far = torch.full((2, WIDTH), 1e6)
+    assert Familiarity(WIDTH, exposed=False)(far).tolist() == [1, 1]
+    assert Familiarity(WIDTH, exposed=True)(far).tolist() == [1, 1]
+
+
+def test_a_classifier_that_was_never_taught_refuses_nobody(familiarity, observations):
+    untaught = Familiarity(WIDTH, exposed=True)
+    untaught.fit(observations[:400])
+    untaught.limit(observations[400:], 0.95)
+    assert untaught(observations).tolist() == familiarity(observations).tolist()
+
+
+def test_exposure_knows_spoilt_windows_that_lie_within_every_other_limit(
+    familiarity, observations, spoilt
+):
+    assert familiarity(spoilt[200:400]).mean() > 0.8
+    exposed, curve = exposed_to(observations, spoilt)
+    assert exposed(spoilt[200:400]).mean() < 0.1
+    assert exposed(observations[400:]).mean() > 0.85
+    assert min(curve.loss) < curve.loss[0] / 3
+
+
+def test_suspicion_beyond_its_quantile_alone_is_strange(observations, spoilt):
+    """Against the network worked out with numpy."""
+    exposed, _ = exposed_to(observations, spoilt)
+    weights = [p.detach().double().numpy() for p in exposed.classifier.parameters()]
+    train = observations[:400].double().numpy()
+
+    def spoilt_odds(rows: torch.Tensor) -> np.ndarray:
+        standard = (rows.double().numpy() - train.mean(0)) / train.std(0, ddof=1)
+        hidden = np.clip(standard, -6, 6) @ weights[0].T + weights[1]
+        bent = hidden * 0.5 * (1 + erf(hidden / np.sqrt(2)))
+        return 1 / (1 + np.exp(-(bent @ weights[2].T + weights[3])[:, 0]))
+
+    limit = np.quantile(spoilt_odds(observations[400:]), 0.95)
+    both = torch.cat([observations, spoilt])
+    # Without the other two statistics the third decides alone.
+    exposed.limits[:2] = torch.inf
+    found = exposed.strangeness(both).detach().numpy()
+    np.testing.assert_allclose(found, spoilt_odds(both) / limit, rtol=1e-3)
+
+
+def test_exposure_teaches_the_classifier_and_leaves_the_subspace(observations, spoilt):
+    fitted = Familiarity(WIDTH, exposed=True)
+    fitted.fit(observations[:400])
+    exposed, _ = exposed_to(observations, spoilt)
+    torch.testing.assert_close(exposed.components, fitted.components)
+    torch.testing.assert_close(exposed.variances, fitted.variances)
+
+
+@pytest.mark.parametrize(
+    ("share", "paid"),
+    [(1.0, True), (0.7, True), (0.5, False), (0.52, False), (0.0, False)],
+)
+def test_edits_pay_where_they_surely_lower_the_loss(share, paid):
+    """Devices whose edit makes class 1 likelier, of which a share wants class 1."""
+    devices = 200
+    targets = (torch.arange(devices) < round(share * devices)).long()[:, None]
+    none = torch.zeros(devices, 1)
+    fleet = DeviceTensors(none, none, (torch.ones(devices, 1, 1),), targets)
+    assert pays(Always(), TwoLogits(), fleet) is paid
+
+
+class TwoLogits(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(1, 2)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(x)
+
+
+class Always(nn.Module):
+    """Gives every device the same edit."""
+
+    slots = (SlotSpec("head", SlotKind.DENSE, 2, 1, 0, True, 0.5, 3.0),)
+
+    def forward(self, observations: torch.Tensor):
+        bias = torch.tensor([-0.3, 0.3]).expand(len(observations), 2)
+        return {"head.weight": torch.zeros(len(observations), 2, 1), "head.bias": bias}, None
 
 
 def test_statistics_are_hotellings_and_the_residual_worked_out_with_numpy(

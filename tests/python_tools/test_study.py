@@ -250,7 +250,12 @@ def test_each_ablation_changes_the_configuration_and_nothing_of_the_data(config)
     full = replace(
         config,
         adapter=replace(
-            config.adapter, hardening=("short",), familiarity=0.9, strength=True, encoder_steps=3
+            config.adapter,
+            hardening=("short",),
+            familiarity=0.9,
+            exposure=True,
+            strength=True,
+            encoder_steps=3,
         ),
         prototypes=replace(config.prototypes, joint_steps=5),
     )

@@ -38,6 +38,7 @@ def _as_published(config: RunConfig) -> RunConfig:
         strength=False,
         hardening=(),
         familiarity=1.0,
+        exposure=False,
         encoder_steps=0,
     )
     return replace(config, adapter=plain, prototypes=replace(config.prototypes, joint_steps=0))
@@ -47,10 +48,11 @@ ABLATIONS: dict[str, Callable[[RunConfig], RunConfig]] = {
     "cross-layer transfer": _adapter(cross_layer=False),
     "prior seed": _adapter(prior_seed=False),
     "ranker that reads histories": _adapter(encoder_steps=0),
-    "gate": _adapter(strength=False, familiarity=1.0),
+    "gate": _adapter(strength=False, familiarity=1.0, exposure=False),
     "strength": _adapter(strength=False),
-    "familiarity": _adapter(familiarity=1.0),
-    "hardening": _adapter(hardening=()),
+    "familiarity": _adapter(familiarity=1.0, exposure=False),
+    "exposure": _adapter(exposure=False),
+    "hardening": _adapter(hardening=(), exposure=False),
     "joint refinement": _prototypes(joint_steps=0),
     "several prototypes": _prototypes(count=1),
     "dense edits, low-rank instead": _dense_slots("low-rank"),

@@ -97,7 +97,8 @@ class AdapterConfig:
     cross_layer, prior_seed, strength: parts of the method that can be switched off.
     hardening: streams, by name, that a share of further training devices go through, so that
     the adapter learns when to hold back. familiarity: quantile of validation devices beyond which
-    a window is strange and gets no edit; 1 switches that off.
+    a window is strange and gets no edit; 1 switches that off. exposure: a classifier learns
+    to know windows of those streams from which edits do not pay, and they get none either.
     encoder_steps: of teaching a ranker, which then encodes item histories, before all else; 0 is
     the papers' way: the encoder learns from the edits alone.
     min_window, max_window: samples or items that a device may observe.
@@ -120,6 +121,7 @@ class AdapterConfig:
     hardening: tuple[str, ...] = ()
     hardening_share: float = 0.25
     familiarity: float = 1.0
+    exposure: bool = False
     encoder_steps: int = 0
     min_window: int = 3
     max_window: int = 1000
@@ -144,6 +146,11 @@ class AdapterConfig:
         _share(self, "dropout", "hardening_share")
         if self.familiarity > 1:
             raise ValueError(f"familiarity must be 1 or less, got {self.familiarity}")
+        if self.exposure and (self.familiarity == 1 or not self.hardening):
+            raise ValueError(
+                "exposure shows a classifier the streams of hardening and limits it by "
+                "familiarity: name streams in hardening, and set familiarity below 1"
+            )
         if self.max_window < self.min_window:
             raise ValueError("max_window must be min_window or more")
 

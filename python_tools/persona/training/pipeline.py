@@ -26,6 +26,7 @@ from persona.training.backbone_checks import check_backbone
 from persona.training.backbone_files import find_backbone
 from persona.training.config import AdapterConfig, ConfigError, RunConfig
 from persona.training.devices import DeviceTensors, Fleet, edited_part, to_tensors, together
+from persona.training.gate_lesson import expose, pays
 from persona.training.ranker_lesson import teach_ranker
 from persona.training.stages import (
     Curve,
@@ -208,7 +209,7 @@ def build_adapter(
         cross_layer=config.cross_layer,
         prior=_prior_seed(backbone, slots[-1], spec) if config.prior_seed else None,
         strength=Strength(config.latent) if config.strength else None,
-        familiarity=Familiarity(spec.width)
+        familiarity=Familiarity(spec.width, exposed=config.exposure)
         if config.familiarity < 1 and isinstance(spec, PooledSpec)
         else None,
         output_std=config.output_std,
@@ -340,8 +341,24 @@ def train_editing(
         )
     bank.round_to_half()
     if adapter.familiarity is not None:
-        adapter.familiarity.calibrate(train.vectors, validation.vectors, a.familiarity)
+        adapter.familiarity.fit(train.vectors)
+        curves |= _exposed(adapter, module, observed, config.seed, progress) if a.exposure else {}
+        adapter.familiarity.limit(validation.vectors, a.familiarity)
     return Editing(adapter, bank, rule, curves)
+
+
+def _exposed(
+    adapter: Adapter, module: nn.Module, observed: Observed, seed: int, progress: StageProgress
+) -> dict[str, Curve]:
+    """Show the gate those streams of hardening from which edits do not pay, if there are any."""
+    streams = zip(observed.hardened, observed.held_hardened, strict=True)
+    shown = [(s.vectors, h.vectors) for s, h in streams if not pays(adapter, module, h)]
+    if adapter.familiarity is None or not shown:
+        return {}
+    spoilt, held = zip(*shown, strict=True)
+    vectors = observed.train.vectors, observed.validation.tensors.vectors
+    step = progress("teaching the gate")
+    return {"gate": expose(adapter.familiarity, *vectors, spoilt, held, seed, step)}
 
 
 def check_windows(config: AdapterConfig, data: Dataset) -> None:
