@@ -126,6 +126,12 @@ def test_pictures_have_no_ranker():
         train(pictures, open_dataset(pictures, None), None, silent)
 
 
+def test_items_have_no_statistics_that_familiarity_could_judge():
+    judged = replace(CONFIG, adapter=replace(CONFIG.adapter, familiarity=0.99))
+    with pytest.raises(ConfigError, match="judge pooled statistics, and this backbone ranks"):
+        train(judged, open_dataset(judged, None), None, silent)
+
+
 def test_a_larger_backbone_of_another_width_is_refused_in_words(setting):
     wider = replace(setting.config, evaluation=EvaluationConfig(larger={"dim": 96}))
     with pytest.raises(ConfigError, match=r"one to take is \[151, 64\]: set dim = 64"):

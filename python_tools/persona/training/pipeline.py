@@ -372,6 +372,15 @@ def check_windows(config: AdapterConfig, data: Dataset) -> None:
         )
 
 
+def check_gate(backbone: Backbone, config: AdapterConfig) -> None:
+    """Raises ConfigError where familiarity is wanted of windows that have no statistics."""
+    if config.familiarity < 1 and backbone.task == "ranking":
+        raise ConfigError(
+            "adapter.familiarity and adapter.exposure judge pooled statistics, and this backbone "
+            "ranks: its devices send items. Leave them out; strength and hardening serve both"
+        )
+
+
 def train(
     config: RunConfig, data: Dataset, folder: Path | None, progress: StageProgress
 ) -> Trained:
@@ -382,6 +391,7 @@ def train(
     check_backbone(backbone, settings)
     check_windows(config.adapter, data)
     check_ranker(backbone, config)
+    check_gate(backbone, config.adapter)
     load_weights(backbone, config, folder)
     slots = build_slots(backbone, config)
     spec = build_observation(backbone, data, config)
