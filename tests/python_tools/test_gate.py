@@ -4,14 +4,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import erf
-from torch import nn
 
 from persona.formats.slots import SlotKind, SlotSpec
 from persona.method.adapter import Adapter, scaled
 from persona.method.encoders import PooledEncoder
 from persona.method.gate import EXPLAINED, Familiarity, Strength
-from persona.training.devices import DeviceTensors
-from persona.training.gate_lesson import expose, pays
+from persona.training.gate_lesson import expose
 from persona.training.stages import Curve
 
 WIDTH, LATENT = 12, 4
@@ -109,40 +107,6 @@ def test_exposure_teaches_the_classifier_and_leaves_the_subspace(observations, s
     exposed, _ = exposed_to(observations, spoilt)
     torch.testing.assert_close(exposed.components, fitted.components)
     torch.testing.assert_close(exposed.variances, fitted.variances)
-
-
-@pytest.mark.parametrize(
-    ("share", "paid"),
-    [(1.0, True), (0.7, True), (0.5, False), (0.52, False), (0.0, False)],
-)
-def test_edits_pay_where_they_surely_lower_the_loss(share, paid):
-    """Devices whose edit makes class 1 likelier, of which a share wants class 1."""
-    devices = 200
-    targets = (torch.arange(devices) < round(share * devices)).long()[:, None]
-    none = torch.zeros(devices, 1)
-    fleet = DeviceTensors(none, none, (torch.ones(devices, 1, 1),), targets)
-    assert pays(Always(), TwoLogits(), fleet) is paid
-
-
-class TwoLogits(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.head = nn.Linear(1, 2)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(x)
-
-
-class Always(nn.Module):
-    """Gives every device the same edit."""
-
-    slots = (SlotSpec("head", SlotKind.DENSE, 2, 1, 0, True, 0.5, 3.0),)
-
-    def forward(self, observations: torch.Tensor):
-        bias = torch.tensor([-0.3, 0.3]).expand(len(observations), 2)
-        return {"head.weight": torch.zeros(len(observations), 2, 1), "head.bias": bias}, None
 
 
 def test_statistics_are_hotellings_and_the_residual_worked_out_with_numpy(
