@@ -55,6 +55,8 @@ CURVES = {
     "cloud ranker": "Cloud ranker",
     "adapter": "Adapter",
     "prototypes": "Group edits",
+    "joint refinement": "Joint refinement",
+    "gate": "The gate’s classifier",
 }
 PHONES = ("android", "ios", "ipados")
 
