@@ -522,6 +522,15 @@ def test_the_map_keeps_one_scale_and_tells_prototypes_apart():
     assert len(legend) == 32
 
 
+@pytest.mark.parametrize("loss", [(1.0, 0.4, 0.3, 0.3), (0.3, 0.8, 0.9, 1.0)])
+def test_a_curve_does_not_run_through_what_names_its_last_third(loss):
+    chart = charts.curve("gate", (10, 20, 30, 40), loss)
+    texts = ElementTree.fromstring(chart).iter("text")
+    (label,) = (float(text.get("y", "")) for text in texts if text.text == "last third")
+    late = places(chart, "circle", "check", "cx", "cy")[2:4, 1]
+    assert abs(late - label).min() > 20
+
+
 def test_the_state_that_was_kept_is_the_lowest_on_the_curve():
     chart = charts.curve("static model", (10, 20, 30, 40), (1.0, 0.4, 0.3, 0.5))
     checks = places(chart, "circle", "check", "cx", "cy")

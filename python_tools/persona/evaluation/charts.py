@@ -394,7 +394,9 @@ def curve(name: str, steps: Sequence[int], loss: Sequence[float], width: int = T
         drawing.text(left - 8, y(value) + 4, "tick end", label)
     third = x(steps[-1] * 2 / 3)
     drawing.mark("rect", "third", x=third, width=right - third, y=top, height=bottom - top)
-    drawing.text((third + right) / 2, top + 14, "note middle quiet", "last third")
+    ends_high = loss[-1] > (min(loss) + max(loss)) / 2
+    beside = bottom - 8 if ends_high else top + 14
+    drawing.text((third + right) / 2, beside, "note middle quiet", "last third")
     for value, _ in x.ticks(2):
         drawing.text(x(value), bottom + 17, "tick middle", f"{value:.0f}")
     places = [(x(s), y(v)) for s, v in zip(steps, loss, strict=True)]
