@@ -81,6 +81,22 @@ def test_exposure_knows_spoilt_windows_that_lie_within_every_other_limit(
     assert min(curve.loss) < curve.loss[0] / 3
 
 
+def test_the_state_of_the_classifier_is_chosen_on_held_devices(observations, spoilt):
+    """Held devices on which sound and spoilt are exchanged: each step makes it worse there."""
+    torch.manual_seed(0)
+    found = Familiarity(WIDTH, exposed=True)
+    found.fit(observations[:400])
+    training = observations[:400], [spoilt[:200]]
+    held = spoilt[400:], [observations[400:]]
+    curve = expose(found, training[0], held[0], training[1], held[1], 0, lambda _done, _all: None)
+    assert min(curve.loss) == curve.loss[0]
+    assert curve.loss[-1] > 2 * curve.loss[0]
+    with torch.no_grad():
+        assert (
+            found.suspicion(spoilt[200:400]) - found.suspicion(observations[200:400])
+        ).mean() < 1
+
+
 def test_suspicion_beyond_its_quantile_alone_is_strange(observations, spoilt):
     """Against the network worked out with numpy."""
     exposed, _ = exposed_to(observations, spoilt)

@@ -22,10 +22,13 @@ def silent(_stage: str):
 
 @pytest.mark.parametrize(
     ("share", "paid"),
-    [(1.0, True), (0.7, True), (0.5, False), (0.52, False), (0.0, False)],
+    [(1.0, True), (0.7, True), (0.5, False), (0.6, False), (0.0, False)],
 )
 def test_edits_pay_where_they_surely_lower_the_loss(share, paid):
-    """Devices whose edit makes class 1 likelier, of which a share wants class 1."""
+    """Devices whose edit makes class 1 likelier, of which a share wants class 1.
+
+    Break-even is .573: of 200, .6 gains on average, though by less than two standard errors.
+    """
     devices = 200
     targets = (torch.arange(devices) < round(share * devices)).long()[:, None]
     none = torch.zeros(devices, 1)
