@@ -49,8 +49,7 @@ def exposed_to(observations: torch.Tensor, spoilt: torch.Tensor) -> tuple[Famili
         found,
         observations[:400],
         observations[400:],
-        [spoilt[:100], spoilt[100:200]],
-        [spoilt[400:450], spoilt[450:]],
+        [(spoilt[:100], spoilt[400:450]), (spoilt[100:200], spoilt[450:])],
         0,
         lambda _done, _all: None,
     )
@@ -86,9 +85,8 @@ def test_the_state_of_the_classifier_is_chosen_on_held_devices(observations, spo
     torch.manual_seed(0)
     found = Familiarity(WIDTH, exposed=True)
     found.fit(observations[:400])
-    training = observations[:400], [spoilt[:200]]
-    held = spoilt[400:], [observations[400:]]
-    curve = expose(found, training[0], held[0], training[1], held[1], 0, lambda _done, _all: None)
+    exchanged = [(spoilt[:200], observations[400:])]
+    curve = expose(found, observations[:400], spoilt[400:], exchanged, 0, lambda _done, _all: None)
     assert min(curve.loss) == curve.loss[0]
     assert curve.loss[-1] > 2 * curve.loss[0]
     with torch.no_grad():

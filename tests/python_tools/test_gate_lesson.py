@@ -117,10 +117,10 @@ def test_only_streams_that_do_not_pay_are_shown(gated, data, taught, monkeypatch
     )
     shown = []
 
-    def noted(_familiarity, train, validation, spoilt, held, _seed, _progress):
+    def noted(_familiarity, train, validation, spoilt, _seed, _progress):
         assert train is observed.train.vectors
         assert validation is observed.validation.tensors.vectors
-        shown.extend(zip(spoilt, held, strict=True))
+        shown.extend(spoilt)
 
     monkeypatch.setattr(pipeline, "expose", noted)
     found = train_editing(gated, *parts, observed, None, silent)

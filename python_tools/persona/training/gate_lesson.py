@@ -35,19 +35,19 @@ def expose(
     familiarity: Familiarity,
     train: Tensor,
     validation: Tensor,
-    spoilt: Sequence[Tensor],
-    held_spoilt: Sequence[Tensor],
+    spoilt: Sequence[tuple[Tensor, Tensor]],
     seed: int,
     progress: Progress,
 ) -> Curve:
     """Teach the gate's classifier to tell windows of training devices from spoilt ones.
 
-    All are observations [D, width], of each stream's devices apart. The validation devices, as
-    they are and spoilt, choose the state. Sound and spoilt weigh the same, however many there are.
+    All are observations [D, width]. spoilt: of training and of validation devices, for each stream.
+    Validation devices, as they are and spoilt, choose the state. Sound and spoilt weigh the same,
+    however many there are.
     """
     assert familiarity.classifier is not None
     generator = torch.Generator().manual_seed(seed)
-    others, held_others = torch.cat(list(spoilt)), torch.cat(list(held_spoilt))
+    others, held_others = (torch.cat(vectors) for vectors in zip(*spoilt, strict=True))
     sound_batches = index_batches(len(train), _BATCH, generator)
     other_batches = index_batches(len(others), _BATCH, generator)
 

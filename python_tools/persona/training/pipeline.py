@@ -342,23 +342,23 @@ def train_editing(
     bank.round_to_half()
     if adapter.familiarity is not None:
         adapter.familiarity.fit(train.vectors)
-        curves |= _exposed(adapter, module, observed, config.seed, progress) if a.exposure else {}
+        if a.exposure:
+            shown = [
+                (spoilt.vectors, held.vectors)
+                for spoilt, held in zip(observed.hardened, observed.held_hardened, strict=True)
+                if not pays(adapter, module, held)
+            ]
+            if shown:
+                curves["gate"] = expose(
+                    adapter.familiarity,
+                    train.vectors,
+                    validation.vectors,
+                    shown,
+                    config.seed,
+                    progress("teaching the gate"),
+                )
         adapter.familiarity.limit(validation.vectors, a.familiarity)
     return Editing(adapter, bank, rule, curves)
-
-
-def _exposed(
-    adapter: Adapter, module: nn.Module, observed: Observed, seed: int, progress: StageProgress
-) -> dict[str, Curve]:
-    """Show the gate those streams of hardening from which edits do not pay, if there are any."""
-    streams = zip(observed.hardened, observed.held_hardened, strict=True)
-    shown = [(s.vectors, h.vectors) for s, h in streams if not pays(adapter, module, h)]
-    if adapter.familiarity is None or not shown:
-        return {}
-    spoilt, held = zip(*shown, strict=True)
-    vectors = observed.train.vectors, observed.validation.tensors.vectors
-    step = progress("teaching the gate")
-    return {"gate": expose(adapter.familiarity, *vectors, spoilt, held, seed, step)}
 
 
 def check_windows(config: AdapterConfig, data: Dataset) -> None:
