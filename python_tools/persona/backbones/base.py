@@ -71,8 +71,9 @@ class Backbone(nn.Module):
     def take_items(self, embeddings: Tensor, biases: Tensor) -> None:
         """Rank with these embeddings [items + 1, dim] for good, and begin with biases [items + 1].
 
-        Row 0 of both is padding. Raises ValueError where `embeddings` is not as wide as the table.
-        Only backbones that rank may have it, and need it where a cloud's ranker gives its table.
+        Row 0 of both is padding. Raises ValueError where `embeddings` is not as wide as the table,
+        and NotImplementedError where a backbone takes none: only those that rank may, and need it
+        where a cloud's ranker gives its table.
         """
         raise NotImplementedError(f"{type(self).__name__} cannot take a table of items")
 

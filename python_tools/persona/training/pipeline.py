@@ -136,8 +136,8 @@ def check_ranker(backbone: Backbone, config: RunConfig) -> None:
             '"ranker" would replace: leave one of the two out'
         )
     # An empty table now, so that a backbone which cannot take one says so before the lesson.
-    items = len(backbone.item_embeddings())
-    _give_table(backbone, torch.zeros(items, DIM), torch.zeros(items))
+    rows = backbone.vocabulary_of(backbone.input_specs()[0].name)
+    _give_table(backbone, torch.zeros(rows, DIM), torch.zeros(rows))
 
 
 def give_items(backbone: Backbone, ranker: CloudRanker) -> None:
